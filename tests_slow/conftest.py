@@ -164,7 +164,7 @@ def make_runtime(test_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
     def pinned(python: str, wanted: Target) -> Lock:
         needs = (*TARGETS[wanted.kind].needs(wanted.config), "tokenizer")
-        lock = wheels.pinned(wheels.read_lock(path), python, wanted.arch, requirements(needs))
+        lock = wheels.with_pins(wheels.read_lock(path), python, wanted.arch, requirements(needs))
         wheels.write_lock(path, lock)
         return lock
 

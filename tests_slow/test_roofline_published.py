@@ -118,7 +118,7 @@ def test_estimate_is_slower_than_published_but_not_by_an_order(resnet: Path) -> 
 def test_without_the_host_it_is_within_a_factor_of_three(resnet: Path) -> None:
     """MLPerf has no queue, no JSON and no copies worth the name: what the card itself does is the fairer comparison."""
     (l4,) = (device for device in DEVICES if device.name == "L4")
-    card = replace(roofline.ASSUMED, call_s=0.0, sample_s=0.0, pcie_bytes_s=1e30)
+    card = replace(roofline.ASSUMPTIONS, call_s=0.0, sample_s=0.0, pcie_bytes_s=1e30)
     latency_ms = (roofline.seconds(work(resnet, 1), l4, 1, card) or 0.0) * 1000
     per_second = 64 / (roofline.seconds(work(resnet, 64), l4, 64, card) or 0.0)
     print(f"the card alone: {latency_ms:.3f} ms, {per_second:.0f}/s")

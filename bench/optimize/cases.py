@@ -101,7 +101,7 @@ def _lay_out(name: str, folder: Path, kept: Path) -> None:
             shutil.copyfile(each, folder / "float" / each.name.replace(model.name, "model.onnx"))
     else:
         _export(baseline, source, store, folder / "float")
-    signature, described = signatures.signature_before(baseline, source, wanted, store, lambda _: None)
+    signature, described = signatures.source_signature(baseline, source, wanted, store, lambda _: None)
     tokenised = wanted.serve.tokenizer is not None or (described / files.TOKENIZER).is_file()
     if wanted.source.format != "onnx":
         signature = files.read_signature(folder / "float")

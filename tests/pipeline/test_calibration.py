@@ -15,7 +15,7 @@ from mlpack.errors import RecipeError
 from mlpack.pipeline import calibration, plan, transform
 from mlpack.pipeline.evidence import Data, take_data
 from mlpack.pipeline.outlook import foresee
-from mlpack.pipeline.signatures import signature_before
+from mlpack.pipeline.signatures import source_signature
 from mlpack.recipe import reader
 from mlpack.report import summary
 
@@ -33,7 +33,7 @@ def float_model(made: Workshop) -> tuple[Plan, Data, Digest]:
     """The plan, its evaluation data and its float model."""
     planned = plan.expand(reader.load(made.recipe))
     source = transform.take_source(planned.recipe, made.store, (made.root,))
-    signature, _ = signature_before(planned.baselines[0], source, planned.recipe, made.store, lambda _text: None)
+    signature, _ = source_signature(planned.baselines[0], source, planned.recipe, made.store, lambda _text: None)
     evaluation = take_data("eval.npz", signature, made.store, (made.root,), tokenised=False)
     chain = calibration.before_ends(planned.baselines[0])
     model = transform.run_steps(chain, source, made.store, {}, lambda _text: None)
@@ -42,7 +42,7 @@ def float_model(made: Workshop) -> tuple[Plan, Data, Digest]:
 
 def settled(made: Workshop) -> calibration.Calibration:
     whole, evaluation, model = float_model(made)
-    return calibration.settled(whole, evaluation, model, made.store)
+    return calibration.choose(whole, evaluation, model, made.store)
 
 
 def evaluated(made: Workshop, samples: int, order: slice = slice(None)) -> None:
@@ -74,7 +74,7 @@ def test_nothing_is_held_out_where_no_step_needs_it(workshop: Workshop) -> None:
         workshop.edit(lambda text, said=variants: f"{text.partition('variants:')[0]}variants: {said}\n")  # type: ignore[misc]
         found = settled(workshop)
         assert (found.data, found.use, found.missing) == (None, None, None)
-        assert found.judged.tree == float_model(workshop)[1].tree
+        assert found.evaluation.tree == float_model(workshop)[1].tree
 
 
 def test_a_share_that_is_asked_for_is_taken(workshop: Workshop) -> None:
@@ -83,8 +83,8 @@ def test_a_share_that_is_asked_for_is_taken(workshop: Workshop) -> None:
     assert found.use is not None
     assert (found.use.samples, found.use.of) == (20, 40)
     assert found.data is not None
-    assert len(found.data.calls) == len(found.judged.calls) == 20
-    calibration.check_disjoint(found.judged, found.data)
+    assert len(found.data.calls) == len(found.evaluation.calls) == 20
+    calibration.check_disjoint(found.evaluation, found.data)
 
 
 def test_the_same_samples_in_another_order_calibrate_the_same(workshop: Workshop) -> None:
@@ -103,7 +103,7 @@ def test_too_few_samples_are_said_and_none_is_held_out(workshop: Workshop) -> No
     evaluated(workshop, 12)
     found = settled(workshop)
     assert found.data is None
-    assert len(found.judged.calls) == 12
+    assert len(found.evaluation.calls) == 12
     assert found.missing is not None
     assert "has 12 samples" in found.missing
     assert "of which a share of 0.2 gives 2 to calibrate on, fewer than 5" in found.missing
@@ -120,7 +120,7 @@ def test_random_numbers_calibrate_only_where_the_recipe_says_so(workshop: Worksh
     assert found.use is not None
     assert found.use.source == "random"
     assert found.data is not None
-    assert found.judged.tree == float_model(workshop)[1].tree
+    assert found.evaluation.tree == float_model(workshop)[1].tree
     assert len({call["inputs"]["x"]["offset"] for call in found.data.calls}) == len(found.data.calls) >= 20
     assert "random numbers" in summary.calibrated(found.use)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from mlpack.core.text import words
 from mlpack.pipeline.estimates import devices
 from mlpack.pipeline.estimates.devices import DEVICES, Number
-from mlpack.pipeline.estimates.roofline import ASSUMED
+from mlpack.pipeline.estimates.roofline import ASSUMPTIONS
 from mlpack.targets import prices
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "estimates.md").read_text("utf-8")
@@ -55,9 +55,10 @@ def test_the_page_has_the_same_numbers() -> None:
 
 def test_the_page_has_the_same_assumptions() -> None:
     for said in (
-        f"{ASSUMED.launch_s * 1e6:.0f} µs", f"{ASSUMED.call_s * 1e6:.0f} µs a call", f"{ASSUMED.sample_s * 1e6:.0f} µs a sample",
-        f"{ASSUMED.pcie_bytes_s / 1e9:.0f} GB/s", f"{100 * ASSUMED.tensor:.0f} % of the dense tensor peak",
-        f"{100 * ASSUMED.fp32:.0f} % of the fp32 peak", f"{100 * ASSUMED.bandwidth:.0f} % of the bandwidth",
+        f"{ASSUMPTIONS.launch_s * 1e6:.0f} µs", f"{ASSUMPTIONS.call_s * 1e6:.0f} µs a call",
+        f"{ASSUMPTIONS.sample_s * 1e6:.0f} µs a sample",
+        f"{ASSUMPTIONS.pcie_bytes_s / 1e9:.0f} GB/s", f"{100 * ASSUMPTIONS.tensor:.0f} % of the dense tensor peak",
+        f"{100 * ASSUMPTIONS.fp32:.0f} % of the fp32 peak", f"{100 * ASSUMPTIONS.bandwidth:.0f} % of the bandwidth",
         f"3600 × {100 * prices.UTILISATION:.0f} %",
     ):  # fmt: skip
         assert said in PAGE

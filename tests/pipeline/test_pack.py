@@ -181,7 +181,7 @@ def test_pack_base_only_where_one_belongs(runtime: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", [OSError, shutil.Error])
 def test_pack_full_disk_is_no_fault_of_package_and_says_where(kind: type[OSError], tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=tmp_path.name) as raised, runtime_part.space(tmp_path):
+    with pytest.raises(OSError, match=tmp_path.name) as raised, runtime_part.explain_full_disk(tmp_path):
         raise kind([("from", "to", f"[Errno {errno.ENOSPC}] {os.strerror(errno.ENOSPC)}")])
     assert raised.value.errno == errno.ENOSPC
 

@@ -55,7 +55,7 @@ def test_float_is_right_everywhere_and_is_its_own_baseline(built: Workshop) -> N
 
 def test_the_package_answers_its_own_sample(built: Workshop) -> None:
     up = booting.run_package(built.root / "out", None, lambda _name: None, memory_mb=None, timeout_s=60)
-    answer = booting.shown(up.answer)
+    answer = booting.body_of(up.answer)
     assert answer["model_name"] == "tiny"
     assert answer["outputs"][0]["shape"] == [1, workshop_.CLASSES]
     labels = np.load(built.root / "eval.npz")["labels"]
@@ -359,7 +359,7 @@ def test_hooks_answer_plain_json(workshop: Workshop) -> None:
     workshop.edit(lambda text: text + "serve: {preprocess: 'app:decode', postprocess: 'app:best', example: request.json}\n")
     _, out = workshop.build()
     up = booting.run_package(out, None, lambda _name: None, memory_mb=None, timeout_s=60)
-    assert booting.shown(up.answer)["class"] in range(workshop_.CLASSES)
+    assert booting.body_of(up.answer)["class"] in range(workshop_.CLASSES)
 
 
 @pytest.mark.slow

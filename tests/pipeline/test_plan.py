@@ -139,17 +139,17 @@ def test_auto_tries_fp16_only_where_a_target_computes_in_it() -> None:
 
 def test_auto_leaves_out_what_makes_no_sense_for_the_model() -> None:
     expanded = plan.expand(_recipe(ONNX, None, ZIP_X86, ZIP_ARM))
-    assert not any(c.skipped for c in plan.fitted(expanded, Makeup(products=1000)).candidates if c.variant == "int8")
+    assert not any(c.skipped for c in plan.fit_to_model(expanded, Makeup(products=1000)).candidates if c.variant == "int8")
     for made, said in ((Makeup(trees=1), "(trees)"), (Makeup(), "(no weights)")):
-        fitted = plan.fitted(expanded, made)
+        fitted = plan.fit_to_model(expanded, made)
         assert {c.variant for c in fitted.candidates if not c.skipped} == {"fp32"}
         assert all(said in str(c.skipped) for c in fitted.candidates if c.variant == "int8")
     unfused = [c for c in expanded.candidates if c.variant == "int8-unfused"]
     assert [[step.name for step in c.steps] for c in unfused] == 2 * [["simplify", "quantize", "optimize"]]
     for made, tried in ((Makeup(products=9), 0), (Makeup(products=9, attention=2), 2)):
-        found = [c for c in plan.fitted(expanded, made).candidates if c.variant == "int8-unfused"]
+        found = [c for c in plan.fit_to_model(expanded, made).candidates if c.variant == "int8-unfused"]
         assert [c.skipped for c in found] == tried * [None]
-    already = plan.fitted(expanded, Makeup(products=9, quantized=1))
+    already = plan.fit_to_model(expanded, Makeup(products=9, quantized=1))
     assert all("quantized already" in str(c.skipped) for c in already.candidates if c.variant == "int8")
     (fp32, int8) = expanded.candidates[:2]
     assert "compared with" in str(plan.proposal(fp32, expanded).why)  # type: ignore[union-attr]
@@ -162,7 +162,7 @@ def test_auto_tries_static_layers_where_data_can_calibrate() -> None:
     (config,) = [step.config for step in static.steps if step.name == "quantize"]
     assert (config.method, config.per_channel) == ("static", False)
     for made, tried in ((Makeup(products=9), 0), (Makeup(products=9, dense=2), 1), (Makeup(products=9, dense=2, quantized=1), 0)):
-        found = [c for c in plan.fitted(expanded, made).candidates if c.variant == "int8-static" and not c.skipped]
+        found = [c for c in plan.fit_to_model(expanded, made).candidates if c.variant == "int8-static" and not c.skipped]
         assert len(found) == tried
     without = plan.expand(_recipe(ONNX, None, ZIP_X86))
     assert not [c for c in without.candidates if c.variant == "int8-static"]
@@ -177,7 +177,7 @@ def test_boosters_are_trees_before_anything_is_read() -> None:
 
 def test_what_the_recipe_names_is_tried_whatever_the_model_is() -> None:
     named = plan.expand(_recipe(ONNX, (Variant(name="int8", steps=(QUANTIZE,)),), ZIP_X86))
-    assert plan.fitted(named, Makeup(trees=1)) == named
+    assert plan.fit_to_model(named, Makeup(trees=1)) == named
     assert plan.proposal(named.candidates[0], named) is None
 
 

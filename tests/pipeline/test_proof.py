@@ -199,7 +199,7 @@ def test_fidelity_of_two_runs() -> None:
     longer = [{"y": np.concatenate([call["y"], call["y"]])} for call in same]
     assert proof.fidelity(longer, same) == 0.0
     with pytest.raises(MeasureError, match="random"):
-        proof.fidelity(same, same, left_out=("y",))
+        proof.fidelity(same, same, skip=("y",))
 
 
 def test_sample_is_same_for_same_data_and_another_for_others(data: Evaluation, tmp_path: Path) -> None:
@@ -228,9 +228,9 @@ def test_a_root_file_system_is_seen_with_a_processor_of_its_own(tmp_path: Path) 
     def find(name: str) -> Path | None:
         return {emulation.QEMU["arm64"]: program, "arm64-root": tmp_path / "arm64"}.get(name)
 
-    on = emulation.foreign("arm64", find, "3.13")
+    on = emulation.foreign_processor("arm64", find, "3.13")
     subject = Subject(id="a", root=tmp_path, memory_mb=128, interpreter=Path("/usr/bin/python3"))
-    made = emulation.emulated(subject, on, "3.13", tmp_path)
+    made = emulation.emulate(subject, on, "3.13", tmp_path)
     assert made.interpreter == root / "python3.13"
     assert made.emulator[-2] == "-L"
     view = Path(made.emulator[-1])
@@ -238,11 +238,11 @@ def test_a_root_file_system_is_seen_with_a_processor_of_its_own(tmp_path: Path) 
     assert "0xd0c" in (view / "proc/cpuinfo").read_text()
     assert (view / "sys/devices/system/cpu/present").read_text() == "0\n"
     with pytest.raises(MeasureError, match=r"no Python 3\.12"):
-        emulation.foreign("arm64", find, "3.12")
+        emulation.foreign_processor("arm64", find, "3.12")
     with pytest.raises(MeasureError, match="MLPACK_ARM64_ROOT"):
-        emulation.foreign("arm64", lambda name: None if name == "arm64-root" else find(name), "3.13")
+        emulation.foreign_processor("arm64", lambda name: None if name == "arm64-root" else find(name), "3.13")
     with pytest.raises(MeasureError, match="qemu-user-static"):
-        emulation.foreign("arm64", lambda _name: None, "3.13")
+        emulation.foreign_processor("arm64", lambda _name: None, "3.13")
 
 
 def test_interpreter_that_is_script_is_not_given_to_emulator(tmp_path: Path) -> None:
@@ -251,6 +251,6 @@ def test_interpreter_that_is_script_is_not_given_to_emulator(tmp_path: Path) -> 
     on = emulation.processor("x86_64", emulator(tmp_path / "bin"))
     assert on is not None
     subject = Subject(id="a", root=tmp_path, memory_mb=128, interpreter=script)
-    assert emulation.emulated(subject, on, "3.13", tmp_path).interpreter == Path(sys.executable)
+    assert emulation.emulate(subject, on, "3.13", tmp_path).interpreter == Path(sys.executable)
     own = dataclasses.replace(subject, interpreter=Path(sys.executable))
-    assert emulation.emulated(own, on, "3.13", tmp_path).interpreter == Path(sys.executable)
+    assert emulation.emulate(own, on, "3.13", tmp_path).interpreter == Path(sys.executable)

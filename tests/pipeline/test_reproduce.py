@@ -52,7 +52,7 @@ def test_a_failed_step_fails_alone_as_it_did_anywhere(failed: Path, left: Path, 
         assert FOLDER in (left / "out" / report).read_text()
     empty = Store(tmp_path / "elsewhere")
     with pytest.raises(PassError, match=r"keep_float") as error:
-        reproduce.told(failed, empty, None)
+        reproduce.run_and_report(failed, empty, None)
     said = next(one for one in record_files.read(left / "out").to_json()["candidates"] if one["variant"] == "bad")["reasons"][0]
     assert str(error.value) == said
     assert {path.name for path in failed.iterdir()} == {"step.json", "reproduce.py", "model", "calibration"}
@@ -83,13 +83,13 @@ def test_mended_step_says_that_it_did_not_fail_and_what_differs(failed: Path, st
     said["tools"]["onnx"] = "1.0\x1b[31m"
     (failed / "step.json").write_text(json.dumps(said))
     (failed / "model" / "notes.json").write_text("{}")
-    told = reproduce.told(failed, store, tmp_path / "made")
+    told = reproduce.run_and_report(failed, store, tmp_path / "made")
     assert told.startswith("quantize did not fail: it made ")
     assert "model was changed since the step failed" in told
     assert "onnx was 1.0\\x1b[31m and is " in told
     assert (tmp_path / "made" / "model.onnx").is_file()
     with pytest.raises(RecipeError, match="is not empty"):
-        reproduce.told(failed, store, tmp_path / "made")
+        reproduce.run_and_report(failed, store, tmp_path / "made")
 
 
 def test_what_is_large_is_found_in_the_store(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -103,9 +103,9 @@ def test_what_is_large_is_found_in_the_store(workshop: Workshop, monkeypatch: py
     assert list(folder.parent.iterdir()) == [folder]
     assert {path.name for path in folder.iterdir()} == {"step.json", "reproduce.py"}
     with pytest.raises(PassError, match="keep_float"):
-        reproduce.told(folder, workshop.store, None)
+        reproduce.run_and_report(folder, workshop.store, None)
     with pytest.raises(RecipeError, match=r"neither beside step\.json nor in the store .*\n.*MLPACK_STORE, or build again"):
-        reproduce.told(folder, Store(tmp_path / "elsewhere"), None)
+        reproduce.run_and_report(folder, Store(tmp_path / "elsewhere"), None)
 
 
 def _raising(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
@@ -128,7 +128,7 @@ def test_a_float_that_fails_ends_the_build_and_names_its_script(
     assert script.is_file()
     assert script.is_relative_to(workshop.store.root)
     with pytest.raises(type(error)) as alone:
-        reproduce.told(script.parent, workshop.store, None)
+        reproduce.run_and_report(script.parent, workshop.store, None)
     assert str(alone.value) == str(error)
     assert not (workshop.root / "out").exists()
 
@@ -152,16 +152,16 @@ def test_a_folder_of_somebody_elses_that_is_wrong_is_named(failed: Path, store: 
     change(written)
     (failed / "step.json").write_text(json.dumps(written))
     with pytest.raises(RecipeError, match=said):
-        reproduce.told(failed, store, None)
+        reproduce.run_and_report(failed, store, None)
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{", b"\xff", b"[" * 100_000])
 def test_what_is_no_description_is_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "step.json").write_bytes(data)
     with pytest.raises(RecipeError, match=r"step\.json"):
-        reproduce.told(tmp_path, Store(tmp_path / "store"), None)
+        reproduce.run_and_report(tmp_path, Store(tmp_path / "store"), None)
 
 
 def test_a_folder_without_one_says_where_they_are(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"has no step\.json: give a folder that a build left for a failed step, in repro/"):
-        reproduce.told(tmp_path, Store(tmp_path / "store"), None)
+        reproduce.run_and_report(tmp_path, Store(tmp_path / "store"), None)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mlpack.graphs.facts.graph_work import GraphWork, KernelWork
 from mlpack.pipeline.estimates import roofline
 from mlpack.pipeline.estimates.devices import DEVICES, Device
-from mlpack.pipeline.estimates.roofline import ASSUMED, Assumptions
+from mlpack.pipeline.estimates.roofline import ASSUMPTIONS, Assumptions
 from mlpack.targets import prices
 
 T4, A10G, L4, L40S = DEVICES
@@ -56,7 +56,7 @@ def test_call_takes_the_longer_of_each_kernels_times() -> None:
 
 def test_the_price_is_of_an_hour_half_used() -> None:
     busy = work(kernel(matrix_flops=121e9))
-    (found,) = roofline.estimate(busy, busy, 4, [L4], precision="fp16", assumed=IDLE)
+    (found,) = roofline.estimate(busy, busy, 4, [L4], precision="fp16", assumptions=IDLE)
     assert (found.device, found.instance, found.usd_per_hour) == ("L4", "g6.xlarge", 0.8048)
     assert found.latency_ms == pytest.approx(1.0)
     assert found.throughput_per_s == pytest.approx(4000)
@@ -102,7 +102,7 @@ def test_never_faster_than_the_peaks(made: GraphWork, device: Device, samples: i
     products = sum(k.matrix_flops / (device.peak(k.dtype) or 1.0) for k in made.kernels if k.matrix_flops)
     assert took >= products * (1 - 1e-9)
     assert took >= (made.weight_bytes + made.activation_bytes) / device.bandwidth.value * (1 - 1e-9)
-    assert took >= ASSUMED.call_s + made.launches * ASSUMED.launch_s
+    assert took >= ASSUMPTIONS.call_s + made.launches * ASSUMPTIONS.launch_s
 
 
 @given(
@@ -126,10 +126,10 @@ def test_every_assumption_slows_down() -> None:
     busy = replace(work(kernel(matrix_flops=1e9, activation_bytes=1e6)), input_bytes=1e6)
     base = roofline.seconds(busy, L4, 1) or 0.0
     for harder in (
-        replace(ASSUMED, tensor=ASSUMED.tensor / 2),
-        replace(ASSUMED, launch_s=ASSUMED.launch_s * 2),
-        replace(ASSUMED, call_s=ASSUMED.call_s * 2),
-        replace(ASSUMED, sample_s=ASSUMED.sample_s * 2),
-        replace(ASSUMED, pcie_bytes_s=ASSUMED.pcie_bytes_s / 2),
+        replace(ASSUMPTIONS, tensor=ASSUMPTIONS.tensor / 2),
+        replace(ASSUMPTIONS, launch_s=ASSUMPTIONS.launch_s * 2),
+        replace(ASSUMPTIONS, call_s=ASSUMPTIONS.call_s * 2),
+        replace(ASSUMPTIONS, sample_s=ASSUMPTIONS.sample_s * 2),
+        replace(ASSUMPTIONS, pcie_bytes_s=ASSUMPTIONS.pcie_bytes_s / 2),
     ):
         assert (roofline.seconds(busy, L4, 1, harder) or 0.0) > base

@@ -15,7 +15,7 @@ from mlpack.core.records import Candidate, Model, Recipe, Source, TensorSpec
 from mlpack.errors import PassError
 from mlpack.passes.export import described
 from mlpack.pipeline import plan, transform
-from mlpack.pipeline.signatures import signature_before, signature_known
+from mlpack.pipeline.signatures import is_cached, source_signature
 from mlpack.recipe import reader
 
 PORTS = {
@@ -52,22 +52,22 @@ def test_inputs_are_found_once_for_each_task_and_then_looked_up(
     said: list[str] = []
     for task in (None, "feature-extraction"):
         asked, baseline, source = taken(workshop, tmp_path / "hf", task)
-        assert not signature_known(baseline, source, workshop.store)
-        found, folder = signature_before(baseline, source, asked, workshop.store, said.append)
+        assert not is_cached(baseline, source, workshop.store)
+        found, folder = source_signature(baseline, source, asked, workshop.store, said.append)
         assert found.inputs == (TensorSpec(name="input_values", dtype="float32", shape=("batch", "samples")),)
         assert json.loads((folder / "signature.json").read_bytes()) == PORTS
-        assert signature_known(baseline, source, workshop.store)
-        assert signature_before(baseline, source, asked, workshop.store, said.append) == (found, folder)
+        assert is_cached(baseline, source, workshop.store)
+        assert source_signature(baseline, source, asked, workshop.store, said.append) == (found, folder)
     assert described_for == [None, "feature-extraction"]
     assert said == [f"{baseline.variant}: inputs"] * 2
 
 
 def test_another_directory_is_described_anew(workshop: Workshop, tmp_path: Path, described_for: list[str | None]) -> None:
     asked, baseline, source = taken(workshop, tmp_path / "hf")
-    signature_before(baseline, source, asked, workshop.store, lambda _text: None)
+    source_signature(baseline, source, asked, workshop.store, lambda _text: None)
     (tmp_path / "hf" / "preprocessor_config.json").write_text("{}")
     _, baseline, changed = taken(workshop, tmp_path / "hf")
-    assert not signature_known(baseline, changed, workshop.store)
+    assert not is_cached(baseline, changed, workshop.store)
 
 
 def test_a_missing_package_has_its_way_out_and_leaves_nothing(
@@ -78,15 +78,15 @@ def test_a_missing_package_has_its_way_out_and_leaves_nothing(
     monkeypatch.setitem(sys.modules, "optimum", None)
     asked, baseline, source = taken(workshop, tmp_path / "hf")
     with pytest.raises(PassError, match=r"export needs .* optimum, .* pip install 'mlpack-build\[huggingface\]'"):
-        signature_before(baseline, source, asked, workshop.store, lambda _text: None)
-    assert not signature_known(baseline, source, workshop.store)
+        source_signature(baseline, source, asked, workshop.store, lambda _text: None)
+    assert not is_cached(baseline, source, workshop.store)
 
 
 def test_export_of_a_directory_is_compared_on_the_recipes_calls(workshop: Workshop, tmp_path: Path) -> None:
     _, baseline, source = taken(workshop, tmp_path / "hf")
     step = next(step for step in baseline.steps if step.name == "export")
     keys = [
-        transform.action_of(step, source.tree, transform.bound_to(step, {"examples": (of_bytes(content), tmp_path)}))
+        transform.action_of(step, source.tree, transform.bindings_of(step, {"examples": (of_bytes(content), tmp_path)}))
         for content in (b"these calls", b"those calls")
     ]
     assert keys[0] != keys[1]

@@ -178,10 +178,10 @@ def test_a_model_too_large_for_one_message_is_no_bug() -> None:
 
     with (
         pytest.raises(PassError, match=r"quantize takes a model as one message, of 2 GiB at most"),
-        transform.named(Step(name="quantize", config=Quantize()), "onnx"),
+        transform.explain_errors(Step(name="quantize", config=Quantize()), "onnx"),
     ):
         raise EncodeError("Failed to serialize proto")
-    with pytest.raises(ZeroDivisionError), transform.named(Step(name="quantize", config=Quantize()), "onnx"):
+    with pytest.raises(ZeroDivisionError), transform.explain_errors(Step(name="quantize", config=Quantize()), "onnx"):
         raise ZeroDivisionError
 
 

@@ -122,11 +122,11 @@ def test_resolve_unreachable_index_is_a_service_error(simple: Path, monkeypatch:
 
 def test_pinned_with_a_lock_asks_nobody(simple: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(simple, make_wheel(simple))
-    lock = wheels.pinned(Lock(), "3.13", "x86_64", ("demo==1.0",))
+    lock = wheels.with_pins(Lock(), "3.13", "x86_64", ("demo==1.0",))
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9")
-    assert wheels.pinned(lock, "3.13", "x86_64", ("demo==1.0",)) is lock
+    assert wheels.with_pins(lock, "3.13", "x86_64", ("demo==1.0",)) is lock
     with pytest.raises(ServiceError):
-        wheels.pinned(lock, "3.13", "arm64", ("demo==1.0",))
+        wheels.with_pins(lock, "3.13", "arm64", ("demo==1.0",))
 
 
 @settings(deadline=None)

@@ -149,7 +149,7 @@ def test_boot_hook_may_answer_a_direct_call_with_any_json(returns: str, given: A
     artifact, _ = packed(tmp_path, LambdaZip(arch=HERE), runtime, hooks=hooks)
     booted = boot(artifact, b'{"inputs": {"x": [[1, 2, 3, 4]]}}', timeout_s=30)
     assert (booted.answer, booted.status) == (given, 200)
-    assert booting.shown(booted.answer) == given
+    assert booting.body_of(booted.answer) == given
 
 
 @pytest.mark.parametrize("answer", ["{}", "None", "{'statusCode': 200}", "{'error': 'x'}", "{'errorMessage': 'x'}"])

@@ -1,1 +1,1 @@
-"""The verbs of a build, in order. What only they need lies in the folders beside them."""
+"""The verbs of a build, in order. The folders beside them hold what only they need."""

@@ -1,4 +1,4 @@
-"""Packages booted on this machine: what a build chose, once, and what somebody wants to call."""
+"""Boot packages on this machine: the chosen one of a build, once, and any that a user asks for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mlpack.store.local import Store
 from mlpack.targets import TARGETS, shipped
 
 Tools = Callable[[str], Path | None]
-"""Where a program that boots packages is (`aws-lambda-rie`, `podman`), or None."""
+"""Finds a program that boots packages (`aws-lambda-rie`, `podman`), or returns None."""
 
 
 def boot_once(package: Package, target: Target, programs: Mapping[str, Path | None], store: Store) -> Startup:
@@ -26,7 +26,7 @@ def boot_once(package: Package, target: Target, programs: Mapping[str, Path | No
     action = {
         "kind": "boot",
         "version": 1,
-        # The tree, not the digest of what is deployed: the sample request lies beside that.
+        # The tree, not the package's digest, which leaves the sample request out.
         "package": str(package.artifact.tree),
         "machine": dataclasses.asdict(machine.this_machine()),
         "programs": sorted(name for name, path in programs.items() if path),
@@ -35,14 +35,14 @@ def boot_once(package: Package, target: Target, programs: Mapping[str, Path | No
     with store.entry(action, repeatable=False) as entry:
         if not entry.hit:
             event = (package.dir / "event.json").read_bytes()
-            up = shipped.boot(package.dir, event, rie=programs["aws-lambda-rie"], podman=programs["podman"])
-            kept = {"how": up.how, "init_ms": round(up.init_ms, 1), "status": None if up.answer is None else up.status}
-            (entry.dir / "boot.json").write_bytes(digest.canonical_json(kept))
+            boot = shipped.boot(package.dir, event, rie=programs["aws-lambda-rie"], podman=programs["podman"])
+            startup = {"how": boot.how, "init_ms": round(boot.init_ms, 1), "status": None if boot.answer is None else boot.status}
+            (entry.dir / "boot.json").write_bytes(digest.canonical_json(startup))
     return Startup(**transform.read_json(entry.dir / "boot.json"))
 
 
 def run_package(package: Path, event: Path | None, tools: Tools, *, memory_mb: int | None, timeout_s: float) -> shipped.Boot:
-    """Boot what a build left (its directory, or one artifact's) and give it `event`, or the sample that came with it."""
+    """Boot a build's package, by its own directory or the build's, and send it `event`, or its own sample request."""
     folder = output.artifact_dir(package)
     sample = folder / "event.json"
     if event is None and not sample.is_file():
@@ -52,8 +52,8 @@ def run_package(package: Path, event: Path | None, tools: Tools, *, memory_mb: i
     return shipped.boot(folder, request, timeout_s=timeout_s, memory_mb=memory_mb, rie=rie, podman=podman)
 
 
-def shown(answer: Any) -> Any:
-    """An answer as people read it: the body of an HTTP answer, parsed; a direct call's as it is."""
+def body_of(answer: Any) -> Any:
+    """The answer for people: the body of an HTTP answer, parsed; a direct call's answer unchanged."""
     body = answer.get("body") if isinstance(answer, dict) else None
     try:
         return json.loads(body) if isinstance(body, str) else answer

@@ -1,7 +1,12 @@
-"""Packages whose processor or device is not here, judged on this machine: accuracy by twins, and what else can be known.
+"""Judge packages whose processor or device is not here: accuracy by twins, times by estimates.
 
-Of a GPU: times by estimates. Of another architecture: nothing but the accuracy, which is proven as far as the shipped bytes, run
-by an emulated processor, have shown it on a sample. Promises: what is not known is left out, and a warning says why. Times nothing.
+Promises:
+- For a GPU, times are estimates.
+- For another architecture only the accuracy is known. It is proven where an emulated processor that ran the shipped bytes on a
+  sample gave the same outputs.
+- What is not known is left out, and a warning says why.
+
+Will not: time anything.
 """
 
 from __future__ import annotations
@@ -18,46 +23,46 @@ from mlpack.pipeline.packing.packages import Package
 from mlpack.pipeline.proof import of_device, with_proof
 from mlpack.targets import TARGETS
 
-Judged = dict[str, tuple[Measurement | MeasureError, tuple[Estimate, ...]]]
-"""By candidate: a measurement without times, or what went wrong, and estimates of the times."""
+Judgements = dict[str, tuple[Measurement | MeasureError, tuple[Estimate, ...]]]
+"""By candidate: a measurement without times or the error, and estimates of the times."""
 
 
-def said(target: Target) -> str | None:
-    """What is done for a target that is not here, in words; None for one that is."""
+def description(target: Target) -> str | None:
+    """How a target that is not here is judged, in words; None for one that is here."""
     if target.arch != machine.arch():
         return "accuracy under emulation, no times"
     return "accuracy on this machine's processor, times estimated" if TARGETS[target.kind].device == "gpu" else None
 
 
-def judged(
+def judge(
     bench: Bench,
     baseline: Candidate,
-    packed: Mapping[str, Package],
+    packages: Mapping[str, Package],
     results: Mapping[str, Result],
     data: Data,
     warn: Callable[[str], None],
-) -> Judged:
-    """What can be known of every package of such a target; `results`: with the models that they were packed of. Nothing where no
-    emulator is here. MeasureError where the baseline of a device fails."""
+) -> Judgements:
+    """Judge every package of such a target. `results` hold their models. Empty where an emulator is missing. MeasureError where the
+    baseline of a device fails."""
     target, here = baseline.target, machine.arch()
     sample = data.sample(bench.recipe)
-    models = {id_: model for id_ in packed if (model := results[id_].model) is not None}
+    models = {id_: model for id_ in packages if (model := results[id_].model) is not None}
     if target.arch == here:
         twins = {id_: bench.packages.twin(results[id_].candidate, model, sample) for id_, model in models.items()}
-        found: Judged = {}
+        judgements: Judgements = {}
         for id_, each in bench.judge(twins, baseline.id, data).items():
             if isinstance(each, MeasureError):
-                found[id_] = each, ()
+                judgements[id_] = each, ()
             else:
                 proof = of_device(TARGETS[target.kind].device)
-                found[id_] = with_proof(each, proof), _estimates(bench, results[id_], data, warn)
-        return found
+                judgements[id_] = with_proof(each, proof), _estimates(bench, results[id_], data, warn)
+        return judgements
     try:
         assert bench.prover is not None
-        # Not the target's own base: a build reads that as data, and runs nothing of it.
-        on = emulation.foreign(target.arch, bench.prover.find, packed[baseline.id].python)
+        # Not the target's own base: a build reads that only as data, and runs none of it.
+        processor = emulation.foreign_processor(target.arch, bench.prover.find, packages[baseline.id].python)
         twins = {id_: bench.packages.twin(results[id_].candidate, model, sample, here) for id_, model in models.items()}
-        return {id_: (each, ()) for id_, each in _emulated(bench, baseline.id, packed, twins, data, on).items()}
+        return {id_: (each, ()) for id_, each in _judge_emulated(bench, baseline.id, packages, twins, data, processor).items()}
     except MeasureError as error:
         warn(
             f"{target.id}: not measured: this machine is {here}. Build on {target.arch} to measure it, or have its accuracy judged "
@@ -66,19 +71,19 @@ def judged(
         return {}
 
 
-def _emulated(
-    bench: Bench, baseline_id: str, packed: Mapping[str, Package], twins: Mapping[str, Package], data: Data, on: Processor
+def _judge_emulated(
+    bench: Bench, baseline_id: str, packages: Mapping[str, Package], twins: Mapping[str, Package], data: Data, processor: Processor
 ) -> dict[str, Measurement | MeasureError]:
-    """A measurement of every package with its twin's accuracy, and as its proof whether it gives its twin's outputs on that
-    processor. MeasureError where the baseline's twin fails."""
+    """The accuracy of every package's twin, with a proof if the package gives the same outputs on that processor. MeasureError
+    where the baseline's twin fails."""
     assert bench.prover is not None
-    found = bench.judge(twins, baseline_id, data)
-    alive = {id_: packed[id_] for id_, each in found.items() if isinstance(each, Measurement)}
-    for id_, proof in bench.prover.elsewhere(alive, twins, baseline_id, bench.evaluation(data), on).items():
+    measurements = bench.judge(twins, baseline_id, data)
+    alive = {id_: packages[id_] for id_, each in measurements.items() if isinstance(each, Measurement)}
+    for id_, proof in bench.prover.elsewhere(alive, twins, baseline_id, bench.evaluation(data), processor).items():
         bench.observe(f"{id_}: {proof.how or 'not proven'}: {proof.why}")
-        if isinstance(taken := found[id_], Measurement):
-            found[id_] = with_proof(taken, proof)
-    return found
+        if isinstance(measurement := measurements[id_], Measurement):
+            measurements[id_] = with_proof(measurement, proof)
+    return measurements
 
 
 def _estimates(bench: Bench, result: Result, data: Data, warn: Callable[[str], None]) -> tuple[Estimate, ...]:
@@ -86,8 +91,10 @@ def _estimates(bench: Bench, result: Result, data: Data, warn: Callable[[str], N
 
     assert result.model is not None
     try:
-        found: tuple[Estimate, ...] = estimate.of_candidate(bench.store.path(result.model.tree), data.dir, result.candidate.target)
+        estimates: tuple[Estimate, ...] = estimate.of_candidate(
+            bench.store.path(result.model.tree), data.dir, result.candidate.target
+        )
     except PassError as error:
         warn(f"{result.candidate.id}: its times cannot be estimated: {error}")
         return ()
-    return found
+    return estimates

@@ -1,7 +1,10 @@
-"""What a candidate's graph is made of, found out once and kept in the store.
+"""The anatomy of a candidate's graph, computed once and kept in the store.
 
-Promises: a rebuild reads what is there and loads no framework; operations are counted for the shapes that the evaluation data have
-most often. It runs no model.
+Promises:
+- A rebuild reads the stored result and loads no framework.
+- Operations are counted for the shapes that most calls of the evaluation data have.
+
+Will not: run a model.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ def graph_of(model: Model, evaluation: Data, store: Store) -> dict[str, Any]:
             folder = store.path(model.tree)
             try:
                 signature = files.inputs_of(files.outline(folder))
-                usual = dict(estimate.filled(estimate.usual_shapes(evaluation.dir, folder, signature), 1))
+                usual = dict(estimate.fill_batch(estimate.usual_shapes(evaluation.dir, folder, signature), 1))
             except PassError:
                 usual = None
             (entry.dir / _FILE).write_bytes(canonical_json(anatomy.of_file(folder / files.MODEL, usual)))

@@ -1,6 +1,7 @@
-"""What a build gives back: the record, where it lies, how the chosen package came up; and the same in words.
+"""The result of a build: the record, its directory, how the chosen package booted, and the same in words.
 
-Promises: frozen values. Nothing here reads a file.
+Promises:
+- Values are frozen. Nothing here reads a file.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from mlpack.report.record.candidates import CandidateRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Startup:
-    """How the chosen package came up when it was booted.
+    """How the chosen package booted.
 
     Attributes:
         how: What it ran in, in words.
-        init_ms: Milliseconds from the start of its process to its first readiness for an event.
-        status: The answer's HTTP status; None where its device is not here, so that nothing was asked.
+        init_ms: Milliseconds from the start of its process until it is ready for an event.
+        status: The answer's HTTP status; None where its device is not here, so that no request was sent.
     """
 
     how: str
@@ -51,9 +52,9 @@ class Summary:
 
     Attributes:
         columns: The names of the columns.
-        headings: The same as they are shown: with the confidence of the intervals, where there are any.
+        headings: The names for display, with the confidence of the intervals, where there are any.
         rows: The candidates.
-        warnings: What the decision cannot be relied on for.
+        warnings: Where the decision cannot be relied on.
         searches: A line for each candidate of which several forms were tried.
         chosen: The id of the chosen candidate; None when nothing fits the budgets.
         verdict: The decision in one sentence.
@@ -93,12 +94,12 @@ def _row(one: CandidateRecord, chosen: str | None) -> SummaryRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
-    """A build that came to its end. That no candidate fits the budgets is a result, too: `chosen` is None then.
+    """A build that came to its end. `chosen` is None when no candidate fits the budgets: that is a result, too.
 
     Attributes:
-        out: The directory that was written: build.json, the reports, and the packages that ship.
-        record: What build.json holds.
-        startup: How the chosen package came up; None when it was not booted: nothing was chosen, or it is for another processor.
+        out: The output directory: build.json, the reports, and the packages that ship.
+        record: The content of build.json.
+        startup: How the chosen package booted; None when it was not booted: nothing was chosen, or it is for another processor.
     """
 
     out: Path
@@ -112,7 +113,7 @@ class BuildResult:
 
     @property
     def artifact(self) -> Path | None:
-        """Where the chosen package lies: a zip file, or a directory with its files. None when nothing fits the budgets."""
+        """The path of the chosen package: a zip file, or a directory with its files. None when nothing fits the budgets."""
         artifact = self.record.artifact
         return None if artifact is None else self.out / artifact.path
 

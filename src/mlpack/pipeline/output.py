@@ -1,7 +1,8 @@
-"""What a build leaves in its directory: build.json, the reports, and what ships.
+"""The output directory of a build: build.json, the reports, and the packages that ship.
 
-Promises: the directory is replaced whole or not at all; a directory that is not a build's is never touched; every file that ships
-is in build.json by digest and size.
+Promises:
+- The directory is replaced whole or not at all. A directory that is not a build's is never touched.
+- build.json has the digest and the size of every file that ships.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ NOTHING: Mapping[str, Callable[[Path], None]] = MappingProxyType({})
 
 
 def check(out: Path) -> None:
-    """RecipeError when `out` holds something that is not a build's, which would be lost, or cannot be written to."""
+    """RecipeError when `out` holds files that are not a build's, which would be lost, or cannot be written to."""
     try:
         _check(out)
-    except OSError as error:  # too long a name, a folder that may not be looked into, links in a circle
+    except OSError as error:  # a name that is too long, a folder that may not be read, links in a circle
         raise RecipeError(f"--out {out}: cannot be used ({error.strerror}): name another") from None
 
 
@@ -50,7 +51,7 @@ def _check(out: Path) -> None:
         there = there.parent
     try:
         with tempfile.TemporaryFile(dir=there):
-            pass  # to know it now, not after an hour of work
+            pass  # fail now, not after an hour of work
     except OSError as error:
         raise RecipeError(f"--out {out}: {there} cannot be written to ({error.strerror}): name another") from None
 
@@ -58,8 +59,10 @@ def _check(out: Path) -> None:
 def write(
     out: Path, outcome: BuildOutcome, packages: Mapping[str, Path], extras: Mapping[str, Callable[[Path], None]] = NOTHING
 ) -> BuildRecord:
-    """Write everything beside `out`, then put it in its place; the record. `packages`: directories by candidate id; `extras`:
-    directories that do not ship, by their paths, and who fills them."""
+    """Write everything beside `out`, then move it into place. Returns the record.
+
+    `packages`: directories by candidate id. `extras`: functions that fill more directories, which do not ship, by their paths.
+    """
     place = _place(out)
     place.mkdir(parents=True, exist_ok=True)
     fresh = place / f".{_short(out.name)}.{os.getpid()}.new"
@@ -89,12 +92,12 @@ def write(
 
 
 def _short(name: str) -> str:
-    """The name, or as much of it as leaves room for more in a file's name (255 bytes)."""
+    """The name, cut so that more fits into a file's name (255 bytes)."""
     return os.fsdecode(os.fsencode(name)[:200])
 
 
 def artifact_dir(package: Path) -> Path:
-    """The directory of a package: itself, or the one that the build in this directory chose."""
+    """The directory of a package: `package` itself, or the chosen one of the build in it."""
     if (package / "package.json").is_file():
         return package
     if (package / BUILD).is_file():
@@ -109,7 +112,7 @@ def artifact_dir(package: Path) -> Path:
 
 
 def _place(out: Path) -> Path:
-    """Where to prepare what will be `out`: beside it, or in it when it cannot be renamed (a container's volume)."""
+    """The directory in which to prepare `out`: its parent, or `out` itself when it cannot be renamed (a container's volume)."""
     out = out.resolve()
     if out.is_dir() and (out.is_mount() or not os.access(out.parent, os.W_OK | os.X_OK)):
         return out
@@ -134,7 +137,7 @@ def _replace(out: Path, fresh: Path) -> None:
 
 
 def _replace_inside(out: Path, fresh: Path, old: Path) -> None:
-    """Change one for the other file by file; build.json goes first and comes last, so that a directory with it is whole."""
+    """Replace file by file. build.json is removed first and written last, so that a directory with it is whole."""
     old.mkdir()
     for path in sorted(out.iterdir(), key=lambda path: path.name != BUILD):
         if path not in (old, fresh):

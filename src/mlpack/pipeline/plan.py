@@ -1,9 +1,11 @@
-"""Expands a recipe into candidates: every variant at every target, each with all its steps written out. Pure.
+"""Expand a recipe into candidates: every variant at every target, each with all its steps. Pure.
 
-Promises: reads no file and no clock; the same recipe and tables give the same plan. What a recipe leaves out is put in
-here and nowhere else: the export to ONNX where a chain needs it, the clean-up after it, what the target ends with (the
-saved optimised graph; for a GPU, engines), and what else the target decides: `targets.chains`. It does not say what is
-cached, and it judges nothing but what cannot run.
+Promises:
+- It reads no file and no clock. The same recipe and tables give the same plan.
+- Implied steps are added here and nowhere else: the export to ONNX where a chain needs it, the clean-up after it, the last steps of
+  the target (the saved optimised graph; for a GPU, engines), and what else `targets.chains` asks for.
+
+Will not: say what is cached, or judge anything but what cannot run.
 """
 
 from __future__ import annotations
@@ -27,18 +29,18 @@ def expand(recipe: Recipe, passes: Passes | None = None, targets: Targets | None
     passes, targets = tables(passes, targets)
     candidates, baselines = [], []
     for target in recipe.targets:
-        with _blamed(target, getattr(targets[target.kind], "plugin", None)):
+        with _blame_plugin(target, getattr(targets[target.kind], "plugin", None)):
             variants = auto(recipe, target, passes, targets) if recipe.variants is None else recipe.variants
             plain = next((variant for variant in variants if not variant.steps), Variant(name=FLOAT, steps=()))
             baselines.append(_candidate(plain, recipe.source, target, passes, targets))
             candidates += [_candidate(variant, recipe.source, target, passes, targets) for variant in variants]
     expanded = Plan(recipe=recipe, candidates=tuple(candidates), baselines=tuple(baselines))
-    return fitted(expanded, Makeup(trees=1), targets) if recipe.source.format in BOOSTERS else expanded
+    return fit_to_model(expanded, Makeup(trees=1), targets) if recipe.source.format in BOOSTERS else expanded
 
 
 @contextmanager
-def _blamed(target: Target, plugin: Plugin | None) -> Iterator[None]:
-    """A chain that names no pass, or no field of its config, is a fault of whoever wrote the target's row."""
+def _blame_plugin(target: Target, plugin: Plugin | None) -> Iterator[None]:
+    """Blame the plug-in for a chain that names an unknown pass, or an unknown field of its config."""
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
@@ -51,9 +53,10 @@ def _blamed(target: Target, plugin: Plugin | None) -> Iterator[None]:
 
 
 def auto(recipe: Recipe, target: Target, passes: Passes, targets: Targets) -> tuple[Variant, ...]:
-    """What `variants: auto` means at a target: on a processor float, int8 by the method that suits it, with attention as one
-    operator and as single products, and fp16 where some target of the recipe computes in it natively; on a GPU float, fp16 and,
-    with calibration data, int8 as TensorRT takes it.
+    """The variants of `variants: auto` at a target.
+
+    On a processor: float; int8, with attention as one operator and as single products; fp16 where a target of the recipe computes
+    in it. On a GPU: float, fp16 and, with calibration data, int8 for TensorRT.
     """
     native = any(each.arch in targets[each.kind].float16_archs for each in recipe.targets if targets[each.kind].device == "cpu")
     return tuple(
@@ -64,18 +67,18 @@ def auto(recipe: Recipe, target: Target, passes: Passes, targets: Targets) -> tu
 
 
 def _steps(row: Auto, passes: Passes) -> tuple[Step, ...]:
-    """Of a row: its form of the graph where it asks for one, and its step."""
-    said = [("simplify", row.form)] if row.form else []
-    said += [(row.step, row.config)] if row.step else []
-    return tuple(Step(name=name, config=passes[name].config(**fields)) for name, fields in said)
+    """The steps of a row: one for its form of the graph, where it asks for one, and its own."""
+    pairs = [("simplify", row.form)] if row.form else []
+    pairs += [(row.step, row.config)] if row.step else []
+    return tuple(Step(name=name, config=passes[name].config(**fields)) for name, fields in pairs)
 
 
 BOOSTERS = ("xgboost", "lightgbm")
-"""Sources that are trees whatever is in them."""
+"""Sources that always hold trees."""
 
 
 def proposal(candidate: Candidate, plan: Plan, targets: Targets | None = None) -> Auto | None:
-    """The row of the table that this candidate of `variants: auto` stands for; None where the recipe names its variants."""
+    """The table's row for this candidate of `variants: auto`; None where the recipe names its variants."""
     if plan.recipe.variants is not None:
         return None
     _, targets = tables(None, targets)
@@ -83,26 +86,26 @@ def proposal(candidate: Candidate, plan: Plan, targets: Targets | None = None) -
     return next((row for row in rows if row.name == candidate.variant), None)
 
 
-def fitted(plan: Plan, made: Makeup, targets: Targets | None = None) -> Plan:
-    """The plan of `variants: auto` for a model made up like that: what makes no sense for it is skipped, with its reason, and what
-    would be another row over again is left out."""
-    found = (_fitted(candidate, plan, made, targets) for candidate in plan.candidates)
-    return dataclasses.replace(plan, candidates=tuple(candidate for candidate in found if candidate is not None))
+def fit_to_model(plan: Plan, makeup: Makeup, targets: Targets | None = None) -> Plan:
+    """The plan of `variants: auto` for a model with this makeup. Variants that make no sense for it are skipped, with the reason;
+    those that would equal another one are left out."""
+    candidates = (_fit_candidate(candidate, plan, makeup, targets) for candidate in plan.candidates)
+    return dataclasses.replace(plan, candidates=tuple(candidate for candidate in candidates if candidate is not None))
 
 
-def _fitted(candidate: Candidate, plan: Plan, made: Makeup, targets: Targets | None) -> Candidate | None:
+def _fit_candidate(candidate: Candidate, plan: Plan, makeup: Makeup, targets: Targets | None) -> Candidate | None:
     row = proposal(candidate, plan, targets)
     if row is None:
         return candidate
-    suited = not row.suits or bool(made.kinds.intersection(row.suits))
+    suited = not row.suits or bool(makeup.kinds.intersection(row.suits))
     if not suited and not row.otherwise:
         return None
     if candidate.skipped:
         return candidate
-    why = next((why for kind, why in row.unless.items() if kind in made.kinds), None)
+    why = next((why for kind, why in row.unless.items() if kind in makeup.kinds), None)
     if why is None and not suited:
         why = row.otherwise
-    return candidate if why is None else dataclasses.replace(candidate, skipped=f"{why} ({made.text})")
+    return candidate if why is None else dataclasses.replace(candidate, skipped=f"{why} ({makeup.text})")
 
 
 def select(plan: Plan, glob: str) -> Plan:
@@ -110,42 +113,42 @@ def select(plan: Plan, glob: str) -> Plan:
 
     Raises RecipeError, listing the ids, when none does.
     """
-    chosen = tuple(candidate for candidate in plan.candidates if fnmatchcase(candidate.id, glob))
-    if not chosen:
+    matches = tuple(candidate for candidate in plan.candidates if fnmatchcase(candidate.id, glob))
+    if not matches:
         raise RecipeError(
             f"no candidate matches {glob!r}; this recipe has:",
             *(f"  {candidate.id}" for candidate in plan.candidates),
         )
-    kept = {candidate.target.id for candidate in chosen}
-    baselines = tuple(candidate for candidate in plan.baselines if candidate.target.id in kept)
-    return dataclasses.replace(plan, candidates=chosen, baselines=baselines)
+    target_ids = {candidate.target.id for candidate in matches}
+    baselines = tuple(candidate for candidate in plan.baselines if candidate.target.id in target_ids)
+    return dataclasses.replace(plan, candidates=matches, baselines=baselines)
 
 
 def _candidate(variant: Variant, source: Source, target: Target, passes: Passes, targets: Targets) -> Candidate:
     row = targets[target.kind]
     chain = row.chain(target.config)
-    steps = tuple(_bound(step, chain.binds) for step in _written_out(variant.steps, source, passes, chain))
+    steps = tuple(_with_target_fields(step, chain.binds) for step in _complete_steps(variant.steps, source, passes, chain))
     return Candidate(variant=variant.name, target=target, steps=steps, skipped=_unfit(steps, target, chain, row.float16_archs))
 
 
-def _written_out(steps: tuple[Step, ...], source: Source, passes: Passes, target: Chain) -> list[Step]:
-    """The user's steps with what they imply: export and clean-up before the first that needs ONNX, what the target ends with.
+def _complete_steps(steps: tuple[Step, ...], source: Source, passes: Passes, target: Chain) -> list[Step]:
+    """The user's steps with the implied ones: export and clean-up before the first that needs ONNX, and the target's last steps.
 
-    A step that the recipe names itself is never added a second time; one that only checks counts for nothing.
+    A step that the recipe names is not added a second time, unless it only checks.
     """
-    named = {step.name for step in steps if not _is_gate(step)}
+    names = {step.name for step in steps if not _is_gate(step)}
     chain: list[Step] = []
     state = source.format
 
     def imply(name: str, **config: Any) -> None:
-        if name not in named:
+        if name not in names:
             chain.append(Step(name=name, config=passes[name].config(**{**target.configs.get(name, {}), **config})))
 
     def enter() -> None:
-        """What makes ONNX of the state, by the table, and the clean-up after it."""
+        """Add the pass that turns the current format into ONNX, and the clean-up after it."""
         nonlocal state
-        way = next(name for name, row in passes.items() if state in row.takes and row.gives == "onnx")
-        imply(way, **(_task(source) if way == "export" else {}))
+        pass_name = next(name for name, row in passes.items() if state in row.takes and row.gives == "onnx")
+        imply(pass_name, **(_task(source) if pass_name == "export" else {}))
         imply("simplify")
         state = "onnx"
 
@@ -179,22 +182,22 @@ def _with_task(step: Step, source: Source) -> Step:
     return Step(name=step.name, config=dataclasses.replace(step.config, task=source.task))
 
 
-def _bound(step: Step, given: Mapping[str, Any]) -> Step:
-    """The step with what the target gives (its architecture, its GPUs) in its config, where that has a place for it. RecipeError
-    when the step says something else."""
-    known = {field.name: field.default for field in dataclasses.fields(step.config)}
-    values = {name: value for name, value in given.items() if name in known}
+def _with_target_fields(step: Step, binds: Mapping[str, Any]) -> Step:
+    """The step with the target's values (its architecture, its GPUs) in its config, where that has such fields. RecipeError when
+    the step has another value."""
+    defaults = {field.name: field.default for field in dataclasses.fields(step.config)}
+    values = {name: value for name, value in binds.items() if name in defaults}
     for name, value in values.items():
-        said = getattr(step.config, name)
-        if said not in (known[name], value):
+        own = getattr(step.config, name)
+        if own not in (defaults[name], value):
             raise RecipeError(
-                f"{step.name}: {name} is {_listed(said)} in the step and {_listed(value)} at the target, which is what it is built "
-                f"for: say {name} at the target alone"
+                f"{step.name}: {name} is {_text_of(own)} in the step and {_text_of(value)} at the target, which is what it is "
+                f"built for: say {name} at the target alone"
             )
     return Step(name=step.name, config=dataclasses.replace(step.config, **values)) if values else step
 
 
-def _listed(value: Any) -> str:
+def _text_of(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

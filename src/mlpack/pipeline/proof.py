@@ -1,12 +1,17 @@
 """Whether an accuracy that was measured here holds on every processor that the target may give.
 
-Lambda's x86-64 hosts may have AVX2 without VNNI, whose int8 kernels cut off what VNNI sums exactly; and an arm64 package runs on no
-x86-64 machine at all. Three ways to know: `native`, measured on such a processor; `static`, the packed graph has no product that
-could be cut off (`graphs.overflow`); `run`, the package itself, executed by an emulated processor on a seeded sample of the
-evaluation data, gave the outputs that it gives here. In this order: what is cheap goes first, and nothing is emulated without need.
+Lambda's x86-64 hosts may have AVX2 without VNNI, whose int8 kernels cut off sums that VNNI computes exactly. An arm64 package does
+not run on x86-64 at all. There are three proofs, tried from cheap to dear:
 
-Promises: the shipped bytes are judged; an emulated run takes bounded time and is kept under all that it depends on; what is missing
-(an emulator, a root file system) is a reason in words and never an error. Decides nothing: see `budgets`.
+    native   the accuracy was measured on such a processor
+    static   the packed graph has no product that could be cut off (`graphs.overflow`)
+    run      an emulated processor ran the package on a seeded sample of the evaluation data, with the same outputs as here
+
+Promises:
+- The shipped bytes are judged. An emulated run takes bounded time, and the store keeps it under everything that it depends on.
+- A missing emulator or root file system is a reason in words, never an error.
+
+Will not: decide. `budgets` does.
 """
 
 from __future__ import annotations
@@ -36,38 +41,38 @@ if TYPE_CHECKING:
     from mlpack.pipeline.measuring.measure import Subject
 
 AGREES = 0.999
-"""Fidelity from which outputs of two processors are the same. Kernels of other widths round otherwise, and a rounding that tips
-over moves an activation by one step of 255; one pair that is cut off moves it by hundreds."""
+"""The least fidelity for outputs of two processors to count as the same. Kernels of other widths round differently, and such a
+rounding moves an activation by one step of 255; a pair that is cut off moves it by hundreds."""
 NEAR, NO_WORSE, FAR = 0.9, 1.25, 0.5
-"""Of another architecture, whose integer kernels give the same bytes (measured) and whose float ones round otherwise: a rounding
-that tips over grows from layer to layer. What integers lose against the float is then the measure: the two processors may be
-no further apart than that, the emulated one no further from the float than this many times that; and never below this fidelity,
-nor where the one here is so far from the float that nothing is like anything."""
+"""For another architecture: its integer kernels give the same bytes (measured), its float kernels round differently, and the
+difference grows from layer to layer. The yardstick is the loss of fidelity of the integers to the float here. The two processors
+may differ by that loss, and the loss of the emulated one may be NO_WORSE times as large. Their fidelity has to reach NEAR, and that
+of the integers here to the float FAR, below which outputs have nothing in common."""
 SAMPLES, SAMPLE_BYTES = 32, 32 << 20
-"""Calls of a sample, and what they may hold."""
+"""Calls of a sample, and their bytes at most."""
 SECONDS = 45.0
-"""How long an emulated processor is asked, beside loading and the last call."""
+"""Seconds for the calls of an emulated run, beside loading and the last call."""
 LEAST = 4
-"""Calls that an emulated run must have done to count, where there are as many."""
+"""The fewest calls of an emulated run that counts, if the sample has as many."""
 _VERSION = 2
-_SHOWN = 8
+_MAX_RISKS = 8
 EXACT = ("avx512-vnni", "avx-vnni", "amx")
 """Instruction sets of x86-64 that sum bytes in 32 bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Calls in the store, and how to know the outputs that no two runs have alike, because the graph draws them: asked only when a
-    run has to be compared."""
+    """Calls in the store. `random_outputs` names the outputs that differ between any two runs; it is called only to compare
+    runs."""
 
     tree: Digest
     dir: Path
-    drawn: Callable[[], tuple[str, ...]] = tuple
+    random_outputs: Callable[[], tuple[str, ...]] = tuple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prover:
-    """Where packages of one build lie, and how to find an emulator: `find` looks for a program, `observe` tells of progress."""
+    """Proves the accuracies of one build. `find` finds the program of an emulator; `observe` receives notes about progress."""
 
     store: Store
     packages: Packages
@@ -77,7 +82,7 @@ class Prover:
     at: Machine = field(default_factory=machine.this_machine)
 
     def here(self, packages: Mapping[str, Package], data: Evaluation) -> dict[str, Proof]:
-        """A proof, or what is missing for one, of every package that was measured on this machine."""
+        """The proof of every package that was measured on this machine, or the reason why there is none."""
         if (weakest := _native(self.at)) is not None:
             return dict.fromkeys(packages, weakest)
         by_content: dict[Digest, Proof] = {}
@@ -96,120 +101,122 @@ class Prover:
     def elsewhere(
         self, packages: Mapping[str, Package], twins: Mapping[str, Package], base: str, data: Evaluation, processor: Processor
     ) -> dict[str, Proof]:
-        """The same of packages for another architecture, whose accuracy is that of their twins here: each is run by `processor`,
-        and must give its twin's outputs, as far as roundings allow. `base`: the float among the twins."""
-        found = {}
+        """The same for packages of another architecture, whose accuracy is that of their twins here. `processor` runs each package,
+        which has to give its twin's outputs, as far as roundings allow. `base`: the float among the twins."""
+        proofs = {}
         for id_, package in packages.items():
             try:
-                ran = self._agreement(id_, package, twins[id_], data, processor, twins[base] if id_ != base else None)
+                run = self._agreement(id_, package, twins[id_], data, processor, twins[base] if id_ != base else None)
             except MeasureError as error:
-                why = f"its run under {processor.said} failed: {_first(error)}"
-                found[id_] = Proof(how=None, why=why, processor=processor.model)
+                why = f"its run under {processor.description} failed: {_first(error)}"
+                proofs[id_] = Proof(how=None, why=why, processor=processor.model)
                 continue
-            proven = ran.agreement >= AGREES or ran.within_loss
-            asked = f"{processor.said}, asked {words.count(ran.samples, 'call')} of the evaluation data,"
-            why = f"{asked} gives {_given(ran)} that its accuracy was judged by: fidelity {ran.agreement:.4f}"
-            found[id_] = Proof(
-                how="run" if proven else None, why=why, processor=processor.model, samples=ran.samples, agreement=ran.agreement
+            holds = run.agreement >= AGREES or run.within_loss
+            run_text = f"{processor.description}, asked {words.count(run.samples, 'call')} of the evaluation data,"
+            why = f"{run_text} gives {_comparison(run)} that its accuracy was judged by: fidelity {run.agreement:.4f}"
+            proofs[id_] = Proof(
+                how="run" if holds else None, why=why, processor=processor.model, samples=run.samples, agreement=run.agreement
             )
-        return found
+        return proofs
 
     def _without_vnni(
-        self, id_: str, package: Package, data: Evaluation, risks: tuple[str, ...] | str, on: Processor | None
+        self, id_: str, package: Package, data: Evaluation, risks: tuple[str, ...] | str, processor: Processor | None
     ) -> Proof:
-        """A run, or why there is none."""
-        listed = () if isinstance(risks, str) else risks[:_SHOWN]
+        """A proof by a run, or the reason why there is none."""
+        first_risks = () if isinstance(risks, str) else risks[:_MAX_RISKS]
         risky = str(risks)
-        if listed:
-            risky = f"{words.count(len(risks), 'integer product')} may overflow without VNNI (first: {listed[0]})"
-        if on is None:
-            why = f"{risky}, and no emulator is here to run it on: {emulation.INSTALL}, or {_SEVEN}"
-            return Proof(how=None, why=why, risks=listed)
+        if first_risks:
+            risky = f"{words.count(len(risks), 'integer product')} may overflow without VNNI (first: {first_risks[0]})"
+        if processor is None:
+            why = f"{risky}, and no emulator is here to run it on: {emulation.INSTALL}, or {_ADVICE}"
+            return Proof(how=None, why=why, risks=first_risks)
         try:
-            ran = self._agreement(id_, package, package, data, on)
+            run = self._agreement(id_, package, package, data, processor)
         except MeasureError as error:
-            why = f"{risky}, and its run under {on.said} failed: {_first(error)}"
-            return Proof(how=None, why=why, processor=on.model, risks=listed)
-        samples, agreement = ran.samples, ran.agreement
-        said = f"{on.said}, asked {words.count(samples, 'call')} of the evaluation data, gives"
+            why = f"{risky}, and its run under {processor.description} failed: {_first(error)}"
+            return Proof(how=None, why=why, processor=processor.model, risks=first_risks)
+        samples, agreement = run.samples, run.agreement
+        run_text = f"{processor.description}, asked {words.count(samples, 'call')} of the evaluation data, gives"
         if agreement >= AGREES:
-            why = f"{risky}, but {said} the outputs of the processor here: fidelity {agreement:.4f}"
+            why = f"{risky}, but {run_text} the outputs of the processor here: fidelity {agreement:.4f}"
         else:
             why = (
-                f"{risky}, and {said} other outputs than the processor here: fidelity {agreement:.4f}, "
-                f"and {AGREES} is needed; {_SEVEN}, or have its sums exact (`optimize: {{exact: true}}`)"
+                f"{risky}, and {run_text} other outputs than the processor here: fidelity {agreement:.4f}, "
+                f"and {AGREES} is needed; {_ADVICE}, or have its sums exact (`optimize: {{exact: true}}`)"
             )
         how = "run" if agreement >= AGREES else None
-        return Proof(how=how, why=why, processor=on.model, samples=samples, agreement=agreement, risks=listed)
+        return Proof(how=how, why=why, processor=processor.model, samples=samples, agreement=agreement, risks=first_risks)
 
     def _risks(self, package: Package) -> tuple[str, ...] | str:
-        """What may overflow in the packed graph, or why that cannot be told. Kept: unpacking takes longer than looking."""
+        """The products of the packed graph that may overflow, or why that is unknown. Stored, because unpacking takes long."""
         action = {"kind": "proof/static", "version": [_VERSION, overflow.VERSION], "package": str(package.content)}
-        known = self.store.find(action)
-        if known is not None:
-            return tuple(json.loads((known.dir / "risks.json").read_bytes()))
+        cached = self.store.find(action)
+        if cached is not None:
+            return tuple(json.loads((cached.dir / "risks.json").read_bytes()))
         with self.packages.unpacked({"": package}) as folders:
             try:
-                found = tuple(map(str, overflow.risks_of_package(folders[""])))
+                risks = tuple(map(str, overflow.risks_of_package(folders[""])))
             except (OSError, KeyError, ValueError, PassError) as error:
                 return f"its packed graph cannot be looked at ({_first(error)})"
         with self.store.entry(action) as entry:
             if not entry.hit:
-                (entry.dir / "risks.json").write_bytes(digest.canonical_json(list(found)))
-        return found
+                (entry.dir / "risks.json").write_bytes(digest.canonical_json(list(risks)))
+        return risks
 
     def _agreement(
-        self, id_: str, package: Package, like: Package, data: Evaluation, on: Processor, base: Package | None = None
-    ) -> _Ran:
-        """How the package's outputs on that processor are to those of `like` here, and both to those of `base`."""
+        self, id_: str, package: Package, like: Package, data: Evaluation, processor: Processor, base: Package | None = None
+    ) -> _EmulatedRun:
+        """The fidelity of the package's outputs on that processor to those of `like` here, and of both to those of `base`."""
         action = {
             "kind": "proof/run",
             "version": _VERSION,
             "package": str(package.content),
             "like": str(like.content),
-            "processor": [*on.words[1:], on.version, str(on.root)],
+            "processor": [*processor.words[1:], processor.version, str(processor.root)],
             "machine": dataclasses.asdict(self.at),
             "data": str(data.tree),
             "sample": [SAMPLES, SAMPLE_BYTES, self.seconds],
             **({"base": str(base.content)} if base is not None else {}),
         }
-        known = self.store.find(action)
-        if known is None:
-            self.observe(f"proof: {id_} under {on.said}")
-            ran = self._run(id_, package, like, data, on, base)
+        cached = self.store.find(action)
+        if cached is None:
+            self.observe(f"proof: {id_} under {processor.description}")
+            run = self._run(id_, package, like, data, processor, base)
             with self.store.entry(action, repeatable=False) as entry:
                 if not entry.hit:
-                    (entry.dir / "run.json").write_bytes(digest.canonical_json(dataclasses.asdict(ran)))
-            return ran
-        return _Ran(**json.loads((known.dir / "run.json").read_bytes()))
+                    (entry.dir / "run.json").write_bytes(digest.canonical_json(dataclasses.asdict(run)))
+            return run
+        return _EmulatedRun(**json.loads((cached.dir / "run.json").read_bytes()))
 
-    def _run(self, id_: str, package: Package, like: Package, data: Evaluation, on: Processor, base: Package | None) -> _Ran:
+    def _run(
+        self, id_: str, package: Package, like: Package, data: Evaluation, processor: Processor, base: Package | None
+    ) -> _EmulatedRun:
         both = {"emulated": package, "here": like, **({"base": base} if base is not None else {})}
         with self.packages.unpacked(both) as folders, self.store.scratch() as work:
             (sample := work / "sample").mkdir()
             numbers = calls.sample(data.dir, sample, SAMPLES, SAMPLE_BYTES, str(data.tree))
-            subject = emulation.emulated(subject_of(id_, package, folders["emulated"]), on, package.python, work)
-            done = emulation.predict(subject, sample, len(numbers), work, self.seconds)
-            if len(done) < min(LEAST, len(numbers)):
-                raise MeasureError(f"it did {words.count(len(done), 'call')} in {self.seconds:.0f} s, and {LEAST} are needed")
-            drawn = data.drawn()
-            theirs = [call for prefix in done for call in read_outputs(prefix)]
+            subject = emulation.emulate(subject_of(id_, package, folders["emulated"]), processor, package.python, work)
+            prefixes = emulation.predict(subject, sample, len(numbers), work, self.seconds)
+            if len(prefixes) < min(LEAST, len(numbers)):
+                raise MeasureError(f"it did {words.count(len(prefixes), 'call')} in {self.seconds:.0f} s, and {LEAST} are needed")
+            drawn = data.random_outputs()
+            theirs = [call for prefix in prefixes for call in read_outputs(prefix)]
 
             def answers(name: str, of: Package) -> list[Any]:
                 (place := work / name).mkdir()
-                return list(read_outputs(_predicted(subject_of(id_, of, folders[name]), sample, len(done), place)))
+                return list(read_outputs(_predict_one(subject_of(id_, of, folders[name]), sample, len(prefixes), place)))
 
             ours = answers("here", like)
-            ran = _Ran(samples=len(done), agreement=fidelity(theirs, ours, drawn))
+            run = _EmulatedRun(samples=len(prefixes), agreement=fidelity(theirs, ours, drawn))
             if base is None:
-                return ran
+                return run
             floats = answers("base", base)
-            return dataclasses.replace(ran, ours=fidelity(ours, floats, drawn), theirs=fidelity(theirs, floats, drawn))
+            return dataclasses.replace(run, ours=fidelity(ours, floats, drawn), theirs=fidelity(theirs, floats, drawn))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Ran:
-    """A run under emulation: calls, the fidelity to the outputs here, and where they are known those of both to the float."""
+class _EmulatedRun:
+    """A run under emulation: its calls, its fidelity to the outputs here, and where known the fidelity of both to the float."""
 
     samples: int
     agreement: float
@@ -218,67 +225,67 @@ class _Ran:
 
     @property
     def within_loss(self) -> bool:
-        """Whether the outputs are no further from those here than roundings may bring them."""
+        """Whether roundings explain the difference to the outputs here."""
         if self.ours is None or self.theirs is None or self.ours < FAR:
             return False
-        lost = 1 - self.ours
-        return self.agreement >= NEAR and 1 - self.agreement <= lost and 1 - self.theirs <= NO_WORSE * lost
+        loss = 1 - self.ours
+        return self.agreement >= NEAR and 1 - self.agreement <= loss and 1 - self.theirs <= NO_WORSE * loss
 
 
-def _given(ran: _Ran) -> str:
-    if ran.agreement >= AGREES:
+def _comparison(run: _EmulatedRun) -> str:
+    if run.agreement >= AGREES:
         return "the outputs"
-    if ran.ours is None or ran.theirs is None:
+    if run.ours is None or run.theirs is None:
         return f"other outputs ({AGREES} is needed) than those"
-    beside = f"to the float {ran.theirs:.4f}, against {ran.ours:.4f} here"
-    return f"outputs as near ({beside}) as those" if ran.within_loss else f"other outputs ({beside}) than those"
+    beside = f"to the float {run.theirs:.4f}, against {run.ours:.4f} here"
+    return f"outputs as near ({beside}) as those" if run.within_loss else f"other outputs ({beside}) than those"
 
 
-_SEVEN = "quantize to 7 bits (leave `reduce_range: false` out)"
+_ADVICE = "quantize to 7 bits (leave `reduce_range: false` out)"
 _STATIC = (
     "its graph has no product of integers that could overflow on any x86-64 processor with AVX2, so that VNNI makes no difference"
 )
 
 
-def fidelity(outputs: Sequence[Mapping[str, Any]], like: Sequence[Mapping[str, Any]], left_out: Sequence[str] = ()) -> float:
-    """How far two processors' outputs of the same calls are alike: the metric of that name, 1 where they are the same. MeasureError
-    where nothing can be compared."""
-    ours, theirs = ([{name: a for name, a in call.items() if name not in left_out} for call in each] for each in (outputs, like))
+def fidelity(outputs: Sequence[Mapping[str, Any]], like: Sequence[Mapping[str, Any]], skip: Sequence[str] = ()) -> float:
+    """The metric `fidelity` of two processors' outputs for the same calls: 1 where they are equal. MeasureError where every output
+    is random."""
+    ours, theirs = ([{name: a for name, a in call.items() if name not in skip} for call in each] for each in (outputs, like))
     if not ours or not ours[0]:
         raise MeasureError("every output is drawn at random, so that no two runs can be compared")
     return float(metrics.evaluate(metrics.find("fidelity"), ours, None, theirs, [1] * len(ours)).value)
 
 
-def with_proof(measured: Measurement, proof: Proof) -> Measurement:
-    """A measurement whose accuracy has this proof."""
-    if measured.accuracy is None:
-        return measured
-    return dataclasses.replace(measured, accuracy=dataclasses.replace(measured.accuracy, proof=proof))
+def with_proof(measurement: Measurement, proof: Proof) -> Measurement:
+    """The measurement with this proof for its accuracy."""
+    if measurement.accuracy is None:
+        return measurement
+    return dataclasses.replace(measurement, accuracy=dataclasses.replace(measurement.accuracy, proof=proof))
 
 
 def of_device(device: str) -> Proof:
-    """What is said of an accuracy that was judged by a twin on this machine's processor, where the device itself is not here."""
+    """The entry for an accuracy that a twin on this machine's processor gave, because the device is not here."""
     why = f"no {device.upper()} ran it; its accuracy is that of its twin on this machine's processor"
     return Proof(how=None, why=why)
 
 
 def _native(at: Machine) -> Proof | None:
-    """The proof of everything that was measured here, where no processor of the target sums less exactly."""
+    """The proof for every measurement here, if no processor of the target sums less exactly."""
     if at.arch == "x86_64" and (at.isa in EXACT or not at.isa.startswith("avx")):
         return None
     weakest = "an arm64 processor" if at.arch == "arm64" else "a processor without VNNI, the weakest that the target may give"
     return Proof(how="native", why=f"measured on {weakest} ({at.cpu}, {at.isa})")
 
 
-def _predicted(subject: Subject, calls_dir: Path, n_calls: int, work: Path) -> Path:
-    found = measure.predict([subject], calls_dir, n_calls, work)[subject.id]
-    if isinstance(found, MeasureError):
-        raise found
-    return found
+def _predict_one(subject: Subject, calls_dir: Path, n_calls: int, work: Path) -> Path:
+    outcome = measure.predict([subject], calls_dir, n_calls, work)[subject.id]
+    if isinstance(outcome, MeasureError):
+        raise outcome
+    return outcome
 
 
 def _first(error: Exception) -> str:
-    """The first line of what went wrong, and the last words of a process that had some."""
+    """The first line of an error, and the last line that its process printed, if any."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    said = lines.index("It said:") if "It said:" in lines else None
-    return lines[0] if said is None else f"{lines[0]} It said: {lines[-2]}"
+    place = lines.index("It said:") if "It said:" in lines else None
+    return lines[0] if place is None else f"{lines[0]} It said: {lines[-2]}"

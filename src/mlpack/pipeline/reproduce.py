@@ -1,8 +1,9 @@
-"""A step that failed, by itself: a folder with what it was given, and a script that runs it again and shows the same failure.
+"""A failed step on its own: a folder with its inputs, and a script that runs it again and shows the same failure.
 
-Promises: the same step leaves the same bytes, without a path of this machine; trees that are small come along, larger ones are
-named by their digests and looked for in the store. It runs what the step would have run in a build, the user's own code
-included, and nothing else.
+Promises:
+- The same step leaves the same bytes, without a path of this machine.
+- Small trees come along. Larger ones are named by their digests and read from the store.
+- The script runs what the step would have run in a build, the user's own code included, and nothing else.
 """
 
 from __future__ import annotations
@@ -36,38 +37,38 @@ _STEP_BYTES = 16 << 20
 
 
 class Failures:
-    """The steps of one build that failed, and where their scripts will lie."""
+    """The failed steps of one build, and the places of their scripts."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._seen: dict[str, tuple[FailedStep, str, str]] = {}
+        self._failures: dict[str, tuple[FailedStep, str, str]] = {}
 
-    def script(self, candidate_id: str, failure: str, failed: Sequence[FailedStep]) -> str | None:
-        """Where a candidate's script will lie in the build's directory, which may be that of another that failed in the same way.
-        None where it was no step that failed."""
-        if not failed:
+    def script(self, candidate_id: str, failure: str, failed_steps: Sequence[FailedStep]) -> str | None:
+        """The path of a candidate's script in the build's directory. Candidates with the same failure share one. None where no step
+        failed."""
+        if not failed_steps:
             return None
-        step = failed[0]
-        action = transform.action_of(step.step, step.tree, step.bound)
-        for folder, (other, _, said) in self._seen.items():
-            if said == failure and transform.action_of(other.step, other.tree, other.bound) == action:
+        step = failed_steps[0]
+        action = transform.action_of(step.step, step.tree, step.bindings)
+        for folder, (other, _, other_failure) in self._failures.items():
+            if other_failure == failure and transform.action_of(other.step, other.tree, other.bindings) == action:
                 return f"{folder}/{SCRIPT}"
         folder = f"repro/{candidate_id}-{step.step.name}"
-        self._seen[folder] = (step, candidate_id, failure)
+        self._failures[folder] = (step, candidate_id, failure)
         return f"{folder}/{SCRIPT}"
 
     def scripts(self) -> dict[str, Callable[[Path], None]]:
-        """By folder of the build's directory, who fills it."""
+        """By folder of the build's directory, the function that fills it."""
         return {
             folder: partial(write, failed, candidate_id, failure, self._store)
-            for folder, (failed, candidate_id, failure) in self._seen.items()
+            for folder, (failed, candidate_id, failure) in self._failures.items()
         }
 
-    def ended(self, error: Exception, candidate_id: str, failed: Sequence[FailedStep]) -> Exception:
-        """What to raise where a step ends the build: the same, saying where in the store its script is."""
-        if not failed or interrupts.pending() or isinstance(error, RecipeError | ServiceError):
+    def with_script(self, error: Exception, candidate_id: str, failed_steps: Sequence[FailedStep]) -> Exception:
+        """The error to raise where a step ends the build: the same one, with the path of its script in the store."""
+        if not failed_steps or interrupts.pending() or isinstance(error, RecipeError | ServiceError):
             return error
-        script = keep(failed[0], candidate_id, f"{type(error).__name__}: {error}", self._store)
+        script = keep(failed_steps[0], candidate_id, f"{type(error).__name__}: {error}", self._store)
         how = f"To run this step alone: python {script}"
         if isinstance(error, PassError):
             return PassError(f"{error}\n{how}")
@@ -76,72 +77,74 @@ class Failures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Again:
-    """A step that was run again and did not fail, and what differs from when it did."""
+class Rerun:
+    """A step that did not fail when it ran again, and the differences to its first run."""
 
     step: str
     differs: tuple[str, ...]
 
 
-def write(failed: FailedStep, candidate_id: str, failure: str, store: Store, folder: Path, *, copy: bool = True) -> None:
-    """Fill `folder`, which is made. `copy`: with the trees that are small, for a folder that leaves this machine."""
+def write(failed_step: FailedStep, candidate_id: str, failure: str, store: Store, folder: Path, *, copy: bool = True) -> None:
+    """Create `folder` and fill it. `copy`: with the small trees, for a folder that may leave this machine."""
     folder.mkdir(parents=True, exist_ok=True)
-    row = PASSES[failed.step.name]
-    trees = {MODEL: failed.tree} | {name: tree for name, (tree, _) in sorted(failed.bound.items())}
-    said: dict[str, Any] = {}
+    row = PASSES[failed_step.step.name]
+    trees = {MODEL: failed_step.tree} | {name: tree for name, (tree, _) in sorted(failed_step.bindings.items())}
+    tree_rows: dict[str, Any] = {}
     for name, tree in trees.items():
         place = store.path(tree)
         size = digest.size_of_tree(place)
         copied = copy and size <= COPIED_BYTES
         if copied:
             _copy(place, folder / name)
-        said[name] = {"digest": str(tree), "size_bytes": size, "copied": copied}
-    described = {
+        tree_rows[name] = {"digest": str(tree), "size_bytes": size, "copied": copied}
+    step_json = {
         "schema": _SCHEMA,
         "mlpack_version": VERSION,
         "candidate": candidate_id,
-        "pass": failed.step.name,
+        "pass": failed_step.step.name,
         "version": row.version,
-        "config": transform.plain(failed.step),
-        "source": failed.source,
-        "trees": said,
+        "config": transform.plain(failed_step.step),
+        "source": failed_step.source,
+        "trees": tree_rows,
         "tools": {name: version_of(name) for name in row.tools},
         "failure": failure,
     }
-    (folder / STEP).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", "utf-8")
-    (folder / SCRIPT).write_text(_script(failed.step.name, candidate_id, all(each["copied"] for each in said.values())), "utf-8")
+    (folder / STEP).write_text(json.dumps(step_json, indent=2, sort_keys=True) + "\n", "utf-8")
+    (folder / SCRIPT).write_text(
+        _script(failed_step.step.name, candidate_id, all(each["copied"] for each in tree_rows.values())), "utf-8"
+    )
 
 
-def keep(failed: FailedStep, candidate_id: str, failure: str, store: Store) -> Path:
-    """The same in the store itself, where nothing has to be copied, for a build that ends without a directory; the script."""
-    name = digest.of_json(transform.action_of(failed.step, failed.tree, failed.bound)).hex
-    folder = store.root / care.FAILED / f"{failed.step.name}-{name[:12]}"
+def keep(failed_step: FailedStep, candidate_id: str, failure: str, store: Store) -> Path:
+    """Write the folder into the store, without copies, for a build that ends without a directory. Returns the script's path."""
+    name = digest.of_json(transform.action_of(failed_step.step, failed_step.tree, failed_step.bindings)).hex
+    folder = store.root / care.FAILED / f"{failed_step.step.name}-{name[:12]}"
     store.hold(care.FAILED)
-    write(failed, candidate_id, failure, store, folder, copy=False)
+    write(failed_step, candidate_id, failure, store, folder, copy=False)
     return folder / SCRIPT
 
 
-def run(folder: Path, store: Store, out: Path) -> Again:
-    """Run the step of `folder` into `out`, which is empty. Raises what the step raises; RecipeError for a folder that is none."""
-    said = _read(folder)
-    step, source = _step(said, folder), str(said["source"])
-    trees = {name: _tree(folder, name, entry, store) for name, entry in said["trees"].items()}
+def run(folder: Path, store: Store, out: Path) -> Rerun:
+    """Run the step of `folder` into `out`, which is empty. Raises what the step raises; RecipeError for any other folder."""
+    step_json = _read(folder)
+    step, source = _step(step_json, folder), str(step_json["source"])
+    trees = {name: _tree(folder, name, entry, store) for name, entry in step_json["trees"].items()}
     bound = {name: place for name, (place, _) in trees.items() if name != MODEL}
     transform.run_alone(step, trees[MODEL][0], bound, source, out)
-    return Again(step=step.name, differs=(*(note for _, note in trees.values() if note), *_differences(said)))
+    return Rerun(step=step.name, differs=(*(note for _, note in trees.values() if note), *_differences(step_json)))
 
 
-def told(folder: Path, store: Store, out: Path | None) -> str:
-    """What became of `run`, for people. `out`: where the step's files go; None: nowhere."""
+def run_and_report(folder: Path, store: Store, out: Path | None) -> str:
+    """`run`, with its result in words. `out`: the directory for the step's files; None keeps none."""
     with store.scratch() as work:
         place = out or work
         place.mkdir(parents=True, exist_ok=True)
         if any(place.iterdir()):
             raise RecipeError(f"--out {place}: is not empty: name another directory")
-        again = run(folder.absolute(), store, place)
+        rerun = run(folder.absolute(), store, place)
         size = words.size(digest.size_of_tree(place))
-    lines = [f"{again.step} did not fail: it made {size}{'' if out is None else f' in {sinks.line(out)}'}"]
-    return "\n".join([*lines, *(f"  {sinks.line(note)}" for note in again.differs)])
+    lines = [f"{rerun.step} did not fail: it made {size}{'' if out is None else f' in {sinks.line(out)}'}"]
+    return "\n".join([*lines, *(f"  {sinks.line(note)}" for note in rerun.differs)])
 
 
 def _script(step: str, candidate_id: str, whole: bool) -> str:
@@ -155,7 +158,7 @@ def _script(step: str, candidate_id: str, whole: bool) -> str:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """The tree's files, which may be written to: somebody will want to change them."""
+    """Copy the tree's files, writable, so that the user can change them."""
     for name, entry in digest.entries(source):
         place = target / name
         if entry.is_dir(follow_symlinks=False):
@@ -166,44 +169,44 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    """step.json. RecipeError for one that this mlpack cannot read."""
+    """Read step.json. RecipeError where this mlpack cannot."""
     try:
-        said = bounded.load_json(plain_files.read(folder, STEP, _STEP_BYTES))
+        step_json = bounded.load_json(plain_files.read(folder, STEP, _STEP_BYTES))
     except (FileNotFoundError, NotADirectoryError):
         raise RecipeError(f"{folder} has no {STEP}: give a folder that a build left for a failed step, in repro/") from None
     except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(f"{folder / STEP} is damaged ({type(error).__name__}: {str(error)[:200]}): build again") from None
-    if not isinstance(said, dict) or said.get("schema") != _SCHEMA:
+    if not isinstance(step_json, dict) or step_json.get("schema") != _SCHEMA:
         raise RecipeError(f"{folder / STEP} is not of a form that this mlpack reads (schema {_SCHEMA}): build again")
-    named = {"pass": str, "config": dict, "source": str, "trees": dict, "tools": dict, "mlpack_version": str}
-    wrong = [key for key, kind in named.items() if not isinstance(said.get(key), kind)]
-    trees = {} if wrong else said["trees"]
+    types = {"pass": str, "config": dict, "source": str, "trees": dict, "tools": dict, "mlpack_version": str}
+    wrong = [key for key, kind in types.items() if not isinstance(step_json.get(key), kind)]
+    trees = {} if wrong else step_json["trees"]
     wrong += [f"trees.{name}" for name, one in trees.items() if not isinstance(one, dict) or not isinstance(one.get("digest"), str)]
     if wrong or MODEL not in trees:
         raise RecipeError(f"{folder / STEP} is damaged ({', '.join(wrong) or 'trees.model'}): build again")
-    return said
+    return step_json
 
 
-def _step(said: Mapping[str, Any], folder: Path) -> Step:
-    """The step with its config. RecipeError where there is no such pass, or its config has other fields now."""
+def _step(step_json: Mapping[str, Any], folder: Path) -> Step:
+    """The step with its config. RecipeError where the pass does not exist, or its config has other fields now."""
     from mlpack.recipe.schema import keys_of, validated, wording
 
-    name = said["pass"]
+    name = step_json["pass"]
     if name not in PASSES:
         raise RecipeError(f"{folder / STEP}: this mlpack has no pass {name!r}")
     row = PASSES[name]
     model = keys_of(row.config, row.binds)
-    read = validated(model, dict(said["config"]))
-    if isinstance(read, list):
+    config = validated(model, dict(step_json["config"]))
+    if isinstance(config, list):
         where = f"{folder / STEP}: config"
-        raise RecipeError(*(f"{where}.{'.'.join(map(str, error['loc']))}: {wording(error, model)}" for error in read))
-    if strange := sorted(set(said["trees"]) - {MODEL, *row.binds}):
+        raise RecipeError(*(f"{where}.{'.'.join(map(str, error['loc']))}: {wording(error, model)}" for error in config))
+    if strange := sorted(set(step_json["trees"]) - {MODEL, *row.binds}):
         raise RecipeError(f"{folder / STEP}: {name} is given no {strange[0]!r}")
-    return Step(name=name, config=row.config(**{field: getattr(read, field) for field in model.model_fields}))
+    return Step(name=name, config=row.config(**{field: getattr(config, field) for field in model.model_fields}))
 
 
 def _tree(folder: Path, name: str, entry: Mapping[str, Any], store: Store) -> tuple[Path, str | None]:
-    """Where a tree lies, here or in the store, and what to say of it."""
+    """The path of a tree, here or in the store, and a note about it."""
     try:
         tree = Digest(entry["digest"])
     except ValueError as error:
@@ -220,8 +223,8 @@ def _tree(folder: Path, name: str, entry: Mapping[str, Any], store: Store) -> tu
     return place, None
 
 
-def _differences(said: Mapping[str, Any]) -> tuple[str, ...]:
-    """What is of another version than when the step failed."""
-    there = {"mlpack": said["mlpack_version"], **said["tools"]}
-    here = {"mlpack": VERSION} | {name: version_of(str(name)) for name in said["tools"]}
+def _differences(step_json: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tools whose versions differ from those of the failed run."""
+    there = {"mlpack": step_json["mlpack_version"], **step_json["tools"]}
+    here = {"mlpack": VERSION} | {name: version_of(str(name)) for name in step_json["tools"]}
     return tuple(f"{name} was {there[name]} and is {here[name]}" for name in there if there[name] != here[name])

@@ -1,7 +1,8 @@
-"""What a recipe's data are read against: what the source takes, found before any of its steps is run.
+"""The inputs of a source, read before any of its steps runs. A recipe's data are read against them.
 
-Promises: what only loading tells, a Hugging Face directory's inputs, is found once and kept in the store, so that a look ahead
-needs no framework.
+Promises:
+- Inputs that only loading tells (of a Hugging Face directory) are read once and kept in the store, so a later `plan` needs no
+  framework.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from mlpack.pipeline.transform import Observe
 from mlpack.store.local import Action, Store
 
 _VERSION = 1
-"""Raised when the same directory would be described otherwise."""
+"""Raised when the same directory would get another description."""
 
 
-def signature_before(candidate: Candidate, source: Model, recipe: Recipe, store: Store, observe: Observe) -> tuple[Signature, Path]:
-    """What the source takes, and a directory with that and its tokenizer, if it has one. PassError as of its export."""
+def source_signature(candidate: Candidate, source: Model, recipe: Recipe, store: Store, observe: Observe) -> tuple[Signature, Path]:
+    """The source's inputs, and a directory with them and its tokenizer, if it has one. PassError as of its export."""
     folder = store.path(source.tree)
     if source.format == "torch":
         return Signature(inputs=recipe.inputs, outputs=()), folder
@@ -36,14 +37,14 @@ def signature_before(candidate: Candidate, source: Model, recipe: Recipe, store:
         if not entry.hit:
             from mlpack.passes.export import described
 
-            with transform.named(step, source.format):
+            with transform.explain_errors(step, source.format):
                 described.describe(folder, step.config.task, entry.dir)
             bounded.give_back()
     return files.read_signature(entry.dir), entry.dir
 
 
-def signature_known(candidate: Candidate, source: Model, store: Store) -> bool:
-    """Whether `signature_before` would load nothing."""
+def is_cached(candidate: Candidate, source: Model, store: Store) -> bool:
+    """Whether `source_signature` needs to load no framework."""
     return source.format != "huggingface" or store.find(_action(_export(candidate), source)) is not None
 
 

@@ -1,7 +1,12 @@
-"""Run a candidate's steps, each at most once ever: sources and models as trees in the store.
+"""Run a candidate's steps, each at most once: sources and models are trees in the store.
 
-Promises: a step whose action (pass, version, config, inputs' digests, tools' versions) was done before is not done again; what a
-failed step leaves is nothing. Knows passes only through their table. Does not measure, pack or choose.
+Promises:
+- A step with a known action (pass, version, config, inputs' digests, tools' versions) is not run again.
+- A failed step leaves nothing in the store.
+
+Passes are known only by their table.
+
+Will not: measure, pack or choose.
 """
 
 from __future__ import annotations
@@ -34,7 +39,7 @@ Bindings = Mapping[str, tuple[Digest, Path]]
 """Directories that configs are bound to, by field name (`calibration`): the digest goes into the action, the path to the pass."""
 
 Observe = Callable[[str], None]
-"""Told what is about to run, for people."""
+"""Receives a line for people about what runs next."""
 
 _NOT_WEIGHTS = ("onnx", "openvino", "runs")
 """Folders that model hubs keep beside the weights and that `from_pretrained` never reads."""
@@ -42,7 +47,8 @@ _NOT_WEIGHTS = ("onnx", "openvino", "runs")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedStep:
-    """One step as it would go: cached or not, and if not, which fields of its action changed since the nearest earlier one."""
+    """The forecast of one step: whether it is cached, and if not, which fields of its action differ from the nearest earlier
+    one."""
 
     name: str
     cached: bool
@@ -51,45 +57,48 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedStep:
-    """A step that raised, and what it was given: a model's tree, what was bound, and the format of the source it came from."""
+    """A step that raised, with its inputs: a model's tree, its bindings, and the format of the source."""
 
     step: Step
     tree: Digest
-    bound: Bindings
+    bindings: Bindings
     source: str
 
 
-Failed = Callable[[FailedStep], None]
-"""Told of a step that raises, before its exception goes on."""
+OnFailure = Callable[[FailedStep], None]
+"""Receives a failed step, before its exception is raised again."""
 
 
 def take_source(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Model:
-    """The recipe's source as a sealed tree in one of the formats of `passes`. Reads no framework unless the source is new."""
+    """Read the recipe's source into the store, in one of the formats of `passes`. Loads no framework unless the source is new."""
     source = recipe.source
-    entry = _TAKEN[source.format](recipe, store, roots)
+    entry = _TAKE[source.format](recipe, store, roots)
     return Model(format=source.format, tree=entry.digest, size_bytes=digest.size_of_tree(entry.dir))
 
 
 def run_steps(
-    candidate: Candidate, source: Model, store: Store, bindings: Bindings, observe: Observe, failed: Failed | None = None
+    candidate: Candidate, source: Model, store: Store, bindings: Bindings, observe: Observe, on_failure: OnFailure | None = None
 ) -> Model:
-    """The candidate's model, with a record of every step. Raises what a pass raises; earlier steps stay in the store."""
+    """Run a candidate's steps: its model, with a record of every step. Raises what a pass raises; earlier steps stay in the
+    store."""
     tree, form = source.tree, source.format
     runs: list[StepRun] = []
     for step in candidate.steps:
         row = PASSES[step.name]
-        bound = bound_to(step, bindings)
-        action = action_of(step, tree, bound)
+        step_bindings = bindings_of(step, bindings)
+        action = action_of(step, tree, step_bindings)
         if store.find(action) is None:
             observe(f"{candidate.variant}: {step.name}")
         try:
             with store.entry(action, repeatable=row.repeatable) as entry:
                 cached = entry.hit
                 if not cached:
-                    run_alone(step, store.path(tree), {name: path for name, (_, path) in bound.items()}, source.format, entry.dir)
+                    run_alone(
+                        step, store.path(tree), {name: path for name, (_, path) in step_bindings.items()}, source.format, entry.dir
+                    )
         except Exception:
-            if failed is not None:
-                failed(FailedStep(step=step, tree=tree, bound=bound, source=source.format))
+            if on_failure is not None:
+                on_failure(FailedStep(step=step, tree=tree, bindings=step_bindings, source=source.format))
             raise
         form = form if row.gives == "same" else row.gives
         tree = entry.digest
@@ -98,25 +107,25 @@ def run_steps(
     return Model(format=form, tree=tree, size_bytes=digest.size_of_tree(store.path(tree)), steps=tuple(runs))
 
 
-def run_alone(step: Step, model_dir: Path, bound: Mapping[str, Path], source: str, out_dir: Path) -> None:
-    """One step, from `model_dir` into `out_dir`; `bound`: the directories that its config gets. Raises what the pass raises."""
+def run_alone(step: Step, model_dir: Path, directories: Mapping[str, Path], source: str, out_dir: Path) -> None:
+    """Run one step from `model_dir` into `out_dir`. `directories`: set in its config, by field. Raises what the pass raises."""
     row = PASSES[step.name]
     if "torch" in row.tools:
         interrupts.load("torch")
-    with named(step, source):
-        row.run(model_dir, dataclasses.replace(step.config, **bound), out_dir)
+    with explain_errors(step, source):
+        row.run(model_dir, dataclasses.replace(step.config, **directories), out_dir)
     bounded.give_back()
     interrupts.check()
 
 
-def bound_to(step: Step, bindings: Bindings) -> Bindings:
-    """What of `bindings` a step gets."""
+def bindings_of(step: Step, bindings: Bindings) -> Bindings:
+    """The bindings of one step."""
     return {name: bindings[name] for name in PASSES[step.name].binds if name in bindings}
 
 
 @contextmanager
-def named(step: Step, source: str) -> Iterator[None]:
-    """A package that is not installed, or memory that does not suffice, is no bug: it has a name and a way out."""
+def explain_errors(step: Step, source: str) -> Iterator[None]:
+    """Turn errors that are no bugs (a package that is not installed, too little memory) into a PassError that says what to do."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -132,18 +141,18 @@ def named(step: Step, source: str) -> Iterator[None]:
 
 
 def forecast(candidate: Candidate, source: Model, store: Store, bindings: Bindings) -> Iterator[PlannedStep]:
-    """What `run_steps` would do, without doing it. After the first step that must run, the rest must too."""
+    """What `run_steps` would do. After the first step that has to run, all others have to."""
     tree: Digest | None = source.tree
     form = source.format
     for step in candidate.steps:
         if tree is None:
             yield PlannedStep(name=step.name, cached=False, why=("its input must be made first",))
             continue
-        action = action_of(step, tree, bound_to(step, bindings))
+        action = action_of(step, tree, bindings_of(step, bindings))
         form = form if PASSES[step.name].gives == "same" else PASSES[step.name].gives
-        known = store.find(action)
-        yield PlannedStep(name=step.name, cached=known is not None, why=() if known else changes(action, store))
-        tree = known.tree if known else None
+        cached = store.find(action)
+        yield PlannedStep(name=step.name, cached=cached is not None, why=() if cached else changes(action, store))
+        tree = cached.tree if cached else None
 
 
 def changes(action: Action, store: Store) -> tuple[str, ...]:
@@ -158,15 +167,15 @@ def changes(action: Action, store: Store) -> tuple[str, ...]:
     return tuple(changed) or ("its result is missing or damaged in the store",)
 
 
-def action_of(step: Step, model: Digest, bound: Bindings) -> Action:
-    """Everything that decides what a step gives. `bound`: what it gets of the build's bindings."""
+def action_of(step: Step, model: Digest, bindings: Bindings) -> Action:
+    """Everything that decides a step's result. `bindings`: those of the step."""
     row = PASSES[step.name]
     return {
         "kind": f"step/{step.name}",
         "version": row.version,
         "config": plain(step),
         "model": str(model),
-        "bound": {name: str(content) for name, (content, _) in bound.items()},
+        "bound": {name: str(content) for name, (content, _) in bindings.items()},
         "tools": {name: version_of(name) for name in row.tools},
         # Exporters and the engine's offline optimiser choose kernels by the kind of processor they run on.
         "host_arch": platform.machine(),
@@ -175,13 +184,13 @@ def action_of(step: Step, model: Digest, bound: Bindings) -> Action:
 
 
 def plain(step: Step) -> dict[str, Any]:
-    """A step's config as JSON, without what the build binds."""
+    """A step's config as JSON, without its bindings."""
     row = PASSES[step.name]
     return {name: value for name, value in dataclasses.asdict(step.config).items() if name not in row.binds}
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object a pass left, or an empty one."""
+    """Read a JSON object of a pass; an empty one where there is no file."""
     if not path.exists():
         return {}
     value: dict[str, Any] = json.loads(path.read_bytes())
@@ -189,7 +198,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _take_huggingface(recipe: Recipe, store: Store, _roots: tuple[Path, ...]) -> Entry:
-    """RecipeError for a model that no export could make one graph of: said by `plan`, before anything is exported."""
+    """RecipeError for a model that no export can turn into one graph. `plan` reports it, before any export."""
     folder = recipe.root / recipe.source.reference
     files = _huggingface_files(folder)
     _check_task(folder, recipe)
@@ -208,19 +217,20 @@ def _take_huggingface(recipe: Recipe, store: Store, _roots: tuple[Path, ...]) ->
 
 
 def _check_task(folder: Path, recipe: Recipe) -> None:
-    """Every task that the recipe's chains ask for. A config.json that is damaged is left to the export, which says more."""
+    """RecipeError for a task of the recipe that the model cannot do. The export reports a damaged config.json, with more
+    details."""
     try:
-        described = bounded.load_json(folder / "config.json")
+        config = bounded.load_json(folder / "config.json")
     except (OSError, ValueError):
         return
-    if not isinstance(described, dict):
+    if not isinstance(config, dict):
         return
     steps = [step for variant in recipe.variants or () for step in variant.steps]
-    asked = {step.config.task or recipe.source.task for step in steps if step.name == "export"} or {recipe.source.task}
+    names = {step.config.task or recipe.source.task for step in steps if step.name == "export"} or {recipe.source.task}
     pooled = (folder / "modules.json").is_file()
-    for task in sorted(asked, key=str):
-        if refused := tasks.refusal(described, task, pooled=pooled):
-            raise RecipeError(f"source.huggingface: {refused}")
+    for task in sorted(names, key=str):
+        if refusal := tasks.refusal(config, task, pooled=pooled):
+            raise RecipeError(f"source.huggingface: {refusal}")
 
 
 def _huggingface_files(folder: Path) -> dict[str, Path]:
@@ -252,7 +262,7 @@ def _take_torch(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Entry:
         "kind": "source/torch",
         "description": description,
         "files": {name: str(digest.of_file(path)) for name, path in files.items()},
-        "weights": [str(digest.of_file(weights)), weights.suffix] if weights else None,  # the name says how they are read
+        "weights": [str(digest.of_file(weights)), weights.suffix] if weights else None,  # the suffix decides how they are read
     }
     with store.entry(action) as entry:
         if not entry.hit:
@@ -265,8 +275,8 @@ def _take_torch(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Entry:
 
 
 def _take_onnx(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Entry:
-    """Two actions: which files lie outside the graph is known from the graph alone; the model is the graph and those files, and the
-    evaluation data where only running the graph tells what comes out of it."""
+    """Two actions. The graph alone decides which external files it has. The graph and those files decide the model, together with
+    the evaluation data where only running the graph tells its outputs."""
     path = recipe.root / recipe.source.reference
     graph = digest.of_file(path)
     listing: dict[str, Any] = {"kind": "source/onnx-files", "graph": str(graph), "version": 2}
@@ -274,37 +284,37 @@ def _take_onnx(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Entry:
         if not entry.hit:
             from mlpack.graphs.foreign import adopt
 
-            listed = {"files": adopt.external_files(path), "says_all": adopt.says_all(path)}
-            (entry.dir / "files.json").write_bytes(digest.canonical_json(listed))
-    known = read_json(entry.dir / "files.json")
-    outside: list[str] = known["files"]
-    narrowed = [dataclasses.asdict(spec) for spec in recipe.inputs]
+            facts = {"files": adopt.external_files(path), "says_all": adopt.says_all(path)}
+            (entry.dir / "files.json").write_bytes(digest.canonical_json(facts))
+    external_files = read_json(entry.dir / "files.json")
+    outside: list[str] = external_files["files"]
+    inputs = [dataclasses.asdict(spec) for spec in recipe.inputs]
     action: dict[str, Any] = {
         "kind": "source/onnx",
         "version": 2,
         "tools": {name: version_of(name) for name in ("onnx", "onnx-ir", "onnxruntime")},
         "graph": str(graph),
-        "outside": {name: str(digest.of_file(_beside(path, name))) for name in outside},
-        "inputs": narrowed,
-        **({} if known["says_all"] else {"data": str(sources.fingerprint(recipe.evaluation, roots))}),
+        "outside": {name: str(digest.of_file(_external_file(path, name))) for name in outside},
+        "inputs": inputs,
+        **({} if external_files["says_all"] else {"data": str(sources.fingerprint(recipe.evaluation, roots))}),
     }
-    with store.entry(action) as taken:
-        if not taken.hit:
+    with store.entry(action) as model_entry:
+        if not model_entry.hit:
             from mlpack.graphs.foreign import adopt
 
-            adopt.adopt(path, recipe.inputs, taken.dir, partial(_calls, recipe, roots, path.parent))
-    return taken
+            adopt.adopt(path, recipe.inputs, model_entry.dir, partial(_calls, recipe, roots, path.parent))
+    return model_entry
 
 
 def _calls(recipe: Recipe, roots: tuple[Path, ...], folder: Path, signature: Signature) -> list[Mapping[str, Any]]:
-    """The first of the recipe's evaluation calls, for a model that is not taken yet; its tokenizer would lie in `folder`."""
+    """The first evaluation call, for a model that is not in the store yet; its tokenizer would lie in `folder`."""
     with temporary.directory("calls") as work:
         sources.read(recipe.evaluation, signature, roots, work, tokenised=(folder / "tokenizer.json").is_file())
         return [next(reader.read(work, folder, signature))]
 
 
 def _take_sklearn(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Entry:
-    """The user's code and the file that it reads, which lie together as they did beside the recipe."""
+    """The user's code and the file that it reads, in the same layout as beside the recipe."""
     source = recipe.source
     entry_point = entrypoint.locate(source.reference, roots)
     files = {f"code/{name}": entry_point.root / name for name in entry_point.files}
@@ -330,7 +340,7 @@ def _take_sklearn(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Entr
 
 
 def _take_booster(recipe: Recipe, store: Store, _roots: tuple[Path, ...]) -> Entry:
-    """A model's file, with its inputs: the recipe's, or one table of as many columns as the file says."""
+    """A model's file with its inputs: the recipe's, or one table with the file's number of columns."""
     kind, path = recipe.source.format, recipe.root / recipe.source.reference
     inputs = recipe.inputs
     action: dict[str, Any] = {
@@ -358,7 +368,7 @@ def _take_booster(recipe: Recipe, store: Store, _roots: tuple[Path, ...]) -> Ent
     return entry
 
 
-def _beside(graph: Path, name: str) -> Path:
+def _external_file(graph: Path, name: str) -> Path:
     path = graph.parent / name
     if not path.is_file():
         raise RecipeError(
@@ -375,7 +385,7 @@ def _copy(files: Mapping[str, Path], folder: Path) -> None:
         shutil.copyfile(path, target)
 
 
-_TAKEN: Mapping[str, Callable[[Recipe, Store, tuple[Path, ...]], Entry]] = {
+_TAKE: Mapping[str, Callable[[Recipe, Store, tuple[Path, ...]], Entry]] = {
     "huggingface": _take_huggingface,
     "torch": _take_torch,
     "onnx": _take_onnx,

@@ -1,10 +1,9 @@
-"""The verbs in order; the only module that knows them all.
+"""The verbs of a build in order. Only this module knows them all.
 
-    recipe → plan → transform → pack → measure → decide → boot → what is left in the output directory
+    recipe → plan → transform → pack → measure → decide → boot → output directory
 
-A failure with a known meaning (`MlpackError`) in one candidate's step, packing, measuring or boot is that candidate's verdict; one
-of the recipe, the data, the source, the float baseline or a service stops the build. The output directory is replaced whole, at
-the end, or not touched.
+An `MlpackError` in one candidate's step, packing, measuring or boot is that candidate's verdict. One in the recipe, the data, the
+source, the float baseline or a service stops the build. The output directory is replaced whole, at the end, or not touched.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ from mlpack.pipeline.calibration import Calibration
 from mlpack.pipeline.evidence import Bench, Data, excerpt, names_of, take_data
 from mlpack.pipeline.measuring.measure import EFFORTS, Effort
 from mlpack.pipeline.outcome import BuildResult, Startup
-from mlpack.pipeline.outlook import is_tokenised, planned_of, proposed, settled_on, told_apart
+from mlpack.pipeline.outlook import choose_calibration, is_tokenised, load_plan, plan_for_model, separate_axes
 from mlpack.pipeline.packing.packages import Package, Packages
 from mlpack.pipeline.proof import Prover
-from mlpack.pipeline.signatures import signature_before
+from mlpack.pipeline.signatures import source_signature
 from mlpack.pipeline.transform import Bindings, FailedStep
 from mlpack.recipe import reader  # fmt: skip
 from mlpack.report import recording, summary  # fmt: skip
@@ -68,7 +67,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Setting:
-    """What a build works with from its beginning to its end."""
+    """The fixed surroundings of one build."""
 
     store: Store
     roots: tuple[Path, ...]
@@ -78,13 +77,13 @@ class _Setting:
     failures: reproduce.Failures
 
     def say(self, text: str) -> None:
-        """A note below a step."""
+        """Print a note below a step."""
         self.progress.note(f"  {text}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Inputs:
-    """What candidates are made of and judged on. `calibration` None: nobody has looked for it yet."""
+    """The inputs of all candidates. `calibration` None: it is not chosen yet."""
 
     plan: Plan
     source: Model
@@ -94,37 +93,37 @@ class _Inputs:
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
-        """All that are made, baselines first: what fails for them fails for everything."""
+        """All candidates to build, baselines first: a baseline that fails stops the build."""
         return tuple({candidate.id: candidate for candidate in (*self.plan.baselines, *self.plan.candidates)}.values())
 
     @property
-    def judged(self) -> Data:
-        """What accuracy is measured on: the evaluation data, less what calibration took of it."""
-        return self.evaluation if self.calibration is None else self.calibration.judged
+    def judging_data(self) -> Data:
+        """The data for accuracy: the evaluation data without the held-out part."""
+        return self.evaluation if self.calibration is None else self.calibration.evaluation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Contender:
-    """A candidate with what is known of it so far. `package`: also one that is too large to ship, of a float, which the others are
-    compared with; `ships` is False then."""
+    """A candidate with its result so far. `ships` is False for a float that is too large to ship: the others are still compared
+    with its `package`."""
 
     result: Result
     package: Package | None = None
     ships: bool = True
 
-    def knowing(self, **more: Any) -> _Contender:
-        """The same, with more of its result known."""
+    def with_result(self, **more: Any) -> _Contender:
+        """A copy with more fields of its result."""
         return dataclasses.replace(self, result=dataclasses.replace(self.result, **more))
 
 
 _Contenders = Mapping[str, _Contender]
-"""By candidate."""
+"""By candidate id."""
 
 
 def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, console: Progress) -> BuildResult:
-    """Build a recipe. That nothing fits is a result, too."""
+    """Build a recipe. A build in which nothing fits the budgets has a result, too."""
     began = time.monotonic()
-    planned = planned_of(path, options.only)
+    planned = load_plan(path, options.only)
     effort = _effort(options.effort, planned)
     out = options.out or Path("out", planned.recipe.name)
     output.check(out)
@@ -152,20 +151,20 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
         files={},
         effort=effort,
     )
-    kept = {
+    folders = {
         candidate.id: contender.package.dir
         for candidate in inputs.plan.candidates
         if (contender := contenders[candidate.id]).package is not None and contender.ships
         if options.keep_all or candidate.id == decision.chosen
     }
-    record = output.write(out, outcome, kept, setting.failures.scripts())
+    record = output.write(out, outcome, folders, setting.failures.scripts())
     packages.keep_lock()
     return BuildResult(out=out, record=record, startup=startup)
 
 
 def _effort(effort: Effort, planned: Plan) -> str:
-    """The word for it. RecipeError where a budget could not be shown to hold, however good the model is."""
-    name = next((name for name, known in EFFORTS.items() if known == effort), "other")
+    """The name of an effort. RecipeError where it takes too few latencies to check a budget."""
+    name = next((name for name, preset in EFFORTS.items() if preset == effort), "other")
     if name == "quick" and planned.recipe.budgets.latency_p99_ms is not None:
         raise RecipeError(
             f"--effort quick takes {effort.samples} latencies, and budgets.latency_p99 needs {stats.P99_SAMPLES}: leave one of the"
@@ -175,7 +174,7 @@ def _effort(effort: Effort, planned: Plan) -> str:
 
 
 def _run(setting: _Setting, planned: Plan, source: Model) -> tuple[_Inputs, _Contenders]:
-    """Every candidate made, packed, searched and measured, and what of."""
+    """Make, pack, search and measure every candidate."""
     with setting.progress.step("data"):
         inputs = _read_inputs(setting, planned, source)
     _announce(setting, inputs)
@@ -194,7 +193,7 @@ def _run(setting: _Setting, planned: Plan, source: Model) -> tuple[_Inputs, _Con
                 packages=setting.packages,
                 source=inputs.source,
                 bindings=inputs.bindings,
-                evaluation=inputs.judged,
+                evaluation=inputs.judging_data,
                 outputs=outputs,
                 observe=setting.say,
             )
@@ -207,41 +206,41 @@ def _run(setting: _Setting, planned: Plan, source: Model) -> tuple[_Inputs, _Con
 
 
 def _announce(setting: _Setting, inputs: _Inputs) -> None:
-    """What the user should know before the work: a base that replaces nothing, licences that he agreed to."""
+    """Tell the user before the work about a `--base` without effect, and about accepted licences."""
     base = setting.options.base
     if base is not None and not any(setting.packages.needs_base(candidate.target) for candidate in inputs.candidates):
         setting.progress.warn(f"--base {base} replaces nothing: no target of this build has a base image")
-    agreed = [each for c in inputs.candidates for each in TARGETS[c.target.kind].licenses(c.target.config)]
-    for licence in dict.fromkeys(agreed):
+    licences = [each for c in inputs.candidates for each in TARGETS[c.target.kind].licenses(c.target.config)]
+    for licence in dict.fromkeys(licences):
         setting.progress.note(licenses.notice(licence))
 
 
 def _read_inputs(setting: _Setting, planned: Plan, source: Model) -> _Inputs:
-    """Evaluation data, what steps are bound to, and calibration where the recipe names its data or forbids it. They are read
-    against the float model's inputs."""
-    wanted, store, roots = planned.recipe, setting.store, setting.roots
-    signature, folder = signature_before(planned.baselines[0], source, wanted, store, setting.say)
-    tokenised = is_tokenised(wanted, folder)
+    """Read the evaluation data against the float model's inputs, and the calibration data where the recipe names or forbids
+    them."""
+    recipe, store, roots = planned.recipe, setting.store, setting.roots
+    signature, folder = source_signature(planned.baselines[0], source, recipe, store, setting.say)
+    tokenised = is_tokenised(recipe, folder)
     try:
-        evaluation = take_data(wanted.evaluation, signature, store, roots, tokenised=tokenised)
+        evaluation = take_data(recipe.evaluation, signature, store, roots, tokenised=tokenised)
     except RecipeError:
-        told = told_apart(source, wanted, store, roots, take_data)
-        if told is None:
+        other = separate_axes(source, recipe, store, roots, take_data)
+        if other is None:
             raise
-        return _read_inputs(setting, planned, told)
-    expectations.check(wanted.metric, signature.outputs, evaluation.labels)
+        return _read_inputs(setting, planned, other)
+    expectations.check(recipe.metric, signature.outputs, evaluation.labels)
     bindings = {"evaluation": (evaluation.tree, evaluation.dir), "examples": excerpt(evaluation, store)}
     read = partial(take_data, signature=signature, store=store, roots=roots, tokenised=tokenised)
-    given = calibrating.given(wanted, evaluation, read)
-    return _Inputs(plan=planned, source=source, evaluation=evaluation, bindings=bindings, calibration=given)
+    calibration = calibrating.from_recipe(recipe, evaluation, read)
+    return _Inputs(plan=planned, source=source, evaluation=evaluation, bindings=bindings, calibration=calibration)
 
 
 def _settle(setting: _Setting, inputs: _Inputs) -> _Inputs:
-    """The inputs once the float model is there: the plan for this model, and calibration where the recipe names no data for it."""
-    plan = proposed(inputs.plan, inputs.source, setting.store, inputs.bindings, setting.say)
+    """Complete the inputs once the float model is made: the plan for this model, and calibration where the recipe names no data."""
+    plan = plan_for_model(inputs.plan, inputs.source, setting.store, inputs.bindings, setting.say)
     calibration = inputs.calibration
     if calibration is None:
-        calibration = settled_on(plan, inputs.source, inputs.evaluation, setting.store, inputs.bindings, setting.say)
+        calibration = choose_calibration(plan, inputs.source, inputs.evaluation, setting.store, inputs.bindings, setting.say)
         if calibration.missing is not None:
             setting.progress.warn(f"nothing to calibrate on: {calibration.missing}")
         if calibration.use is not None:
@@ -251,16 +250,16 @@ def _settle(setting: _Setting, inputs: _Inputs) -> _Inputs:
 
 
 def _make(setting: _Setting, inputs: _Inputs, candidate: Candidate) -> _Contender:
-    """The candidate's model and package, or why there is none."""
+    """Make the candidate's model and package, or record why there is none."""
     if candidate.skipped:
         return _Contender(result=Result(candidate=candidate))
     model: Model | None = None
-    failed: list[FailedStep] = []
+    failed_steps: list[FailedStep] = []
     evaluation, recipe, is_float = inputs.evaluation, inputs.plan.recipe, candidate in inputs.plan.baselines
     sample = evaluation.sample(recipe)
     try:
         with setting.progress.step(f"{candidate.id}: model"):
-            model = transform.run_steps(candidate, inputs.source, setting.store, inputs.bindings, setting.say, failed.append)
+            model = transform.run_steps(candidate, inputs.source, setting.store, inputs.bindings, setting.say, failed_steps.append)
         if is_float:  # before an hour of packing and measuring, not after it
             folder = setting.store.path(model.tree)
             outputs = files.read_signature(folder).outputs
@@ -268,7 +267,7 @@ def _make(setting: _Setting, inputs: _Inputs, candidate: Candidate) -> _Contende
         with setting.progress.step(f"{candidate.id}: package"):
             package = setting.packages.pack(candidate, model, sample)
     except LimitError as error:
-        # A float that is too large to ship is still what the others are compared with.
+        # The others are compared with the float even where it is too large to ship.
         large = setting.packages.lay_out(candidate, model, sample) if model is not None and is_float else None
         return _Contender(result=Result(candidate=candidate, model=model, over_limit=str(error)), package=large, ships=False)
     except (RecipeError, ServiceError):
@@ -276,18 +275,18 @@ def _make(setting: _Setting, inputs: _Inputs, candidate: Candidate) -> _Contende
     except MlpackError as error:
         interrupts.check()
         if is_float:
-            raise setting.failures.ended(error, candidate.id, failed) from None
-        script = setting.failures.script(candidate.id, str(error), failed)
+            raise setting.failures.with_script(error, candidate.id, failed_steps) from None
+        script = setting.failures.script(candidate.id, str(error), failed_steps)
         return _Contender(result=Result(candidate=candidate, model=model, failure=str(error), reproduced_by=script))
-    except Exception as error:  # noqa: BLE001 - it goes on, and says where its step's script is
-        raise setting.failures.ended(error, candidate.id, failed) from None
+    except Exception as error:  # noqa: BLE001 - raised again, with the path of its step's script
+        raise setting.failures.with_script(error, candidate.id, failed_steps) from None
     return _Contender(result=Result(candidate=candidate, model=model, artifact=package.artifact), package=package)
 
 
 def _measure(setting: _Setting, inputs: _Inputs, own: _Contenders, searching: search.Search) -> _Contenders:
-    """The candidates of one target in forms that are worth measuring, with measurements and prices."""
+    """Search and measure the candidates of one target, with prices."""
     baseline = next(candidate for candidate in inputs.plan.baselines if candidate.id in own)
-    target, float_ = baseline.target, own[baseline.id]
+    target, float_contender = baseline.target, own[baseline.id]
     bench = Bench(
         recipe=inputs.plan.recipe,
         store=setting.store,
@@ -295,83 +294,88 @@ def _measure(setting: _Setting, inputs: _Inputs, own: _Contenders, searching: se
         roots=setting.roots,
         effort=setting.options.effort,
         observe=setting.say,
-        model_dir=None if float_.result.model is None else setting.store.path(float_.result.model.tree),
+        model_dir=None if float_contender.result.model is None else setting.store.path(float_contender.result.model.tree),
         prover=Prover(store=setting.store, packages=setting.packages, find=setting.options.tools, observe=setting.say),
     )
-    packed = _packed(own)
-    if packed.keys() == {baseline.id} and not float_.ships:
-        return own  # nothing that could ship is to be compared with it
-    if (said := elsewhere.said(target)) is not None:
-        with setting.progress.step(f"{target.id}: {said}"):
+    packages = _packages_of(own)
+    if packages.keys() == {baseline.id} and not float_contender.ships:
+        return own  # no package that ships is left to compare with it
+    if (description := elsewhere.description(target)) is not None:
+        with setting.progress.step(f"{target.id}: {description}"):
             results = {id_: each.result for id_, each in own.items()}
-            judged = elsewhere.judged(bench, baseline, packed, results, inputs.judged, setting.progress.warn)
-        return {id_: _with(own[id_], found, estimates=estimates) for id_, (found, estimates) in judged.items()}
+            judgements = elsewhere.judge(bench, baseline, packages, results, inputs.judging_data, setting.progress.warn)
+        return {id_: _with(own[id_], found, estimates=estimates) for id_, (found, estimates) in judgements.items()}
     own = _search(setting, inputs, own, baseline, (bench, searching))
     with setting.progress.step(f"{target.id}: measure"):
-        measured = bench.measure(_packed(own), baseline.id, inputs.judged)
-    return {**own, **{id_: _with(own[id_], found, cost_per_million_usd=_price(target, found)) for id_, found in measured.items()}}
+        measurements = bench.measure(_packages_of(own), baseline.id, inputs.judging_data)
+    return {
+        **own,
+        **{id_: _with(own[id_], found, cost_per_million_usd=_price(target, found)) for id_, found in measurements.items()},
+    }
 
 
-def _with(contender: _Contender, found: Measurement | MeasureError, **more: Any) -> _Contender:
-    """The candidate with what was measured of it, or with why it was not."""
+def _with(contender: _Contender, measurement: Measurement | MeasureError, **more: Any) -> _Contender:
+    """The candidate with its measurement, or with the failure of measuring."""
     return (
-        contender.knowing(failure=str(found)) if isinstance(found, MeasureError) else contender.knowing(measurement=found, **more)
+        contender.with_result(failure=str(measurement))
+        if isinstance(measurement, MeasureError)
+        else contender.with_result(measurement=measurement, **more)
     )
 
 
-def _price(target: Target, found: Measurement | MeasureError) -> float | None:
-    if isinstance(found, MeasureError):
+def _price(target: Target, measurement: Measurement | MeasureError) -> float | None:
+    if isinstance(measurement, MeasureError):
         return None
-    return TARGETS[target.kind].price(target.config, median(found.latency_ms), found.throughput_per_s)
+    return TARGETS[target.kind].price(target.config, median(measurement.latency_ms), measurement.throughput_per_s)
 
 
-def _packed(contenders: _Contenders) -> dict[str, Package]:
+def _packages_of(contenders: _Contenders) -> dict[str, Package]:
     return {id_: each.package for id_, each in contenders.items() if each.package is not None}
 
 
 def _search(
     setting: _Setting, inputs: _Inputs, own: _Contenders, baseline: Candidate, by: tuple[Bench, search.Search]
 ) -> _Contenders:
-    """The candidates of one target, each in the form that a search has found for it."""
-    (bench, searching), packed = by, _packed(own)
-    for id_, package in packed.items():
+    """The candidates of one target, each in the form that its search chose."""
+    (bench, searching), packages = by, _packages_of(own)
+    for id_, package in packages.items():
         if search.climbs(own[id_].result.candidate, inputs.plan):
             with setting.progress.step(f"{id_}: search"):
-                floats = own[baseline.id].result, packed[baseline.id]
-                result, found = searching.climb(own[id_].result, package, floats, bench)
-            own = {**own, id_: dataclasses.replace(own[id_], result=result, package=found)}
+                floats = own[baseline.id].result, packages[baseline.id]
+                result, best_package = searching.climb(own[id_].result, package, floats, bench)
+            own = {**own, id_: dataclasses.replace(own[id_], result=result, package=best_package)}
     return own
 
 
 def _examine(setting: _Setting, inputs: _Inputs, contender: _Contender) -> _Contender:
-    """The candidate with what its model's graph is made of. That is for people: what cannot be found out stops nothing."""
+    """The candidate with its graph's anatomy. It is only for people, so a failure is a warning."""
     result = contender.result
     if result.model is None or result.model.format != "onnx":
         return contender
     try:
-        graph = examine.graph_of(result.model, inputs.judged, setting.store)
+        graph = examine.graph_of(result.model, inputs.judging_data, setting.store)
     except PassError as error:
         setting.progress.warn(f"{result.candidate.id}: what its graph is made of cannot be said: {error}")
         return contender
-    kept, damage = anatomy.reasons_of(result.model.steps, result.trail)
-    return contender.knowing(anatomy=anatomy.with_reasons(graph, kept, damage))
+    reasons, damage = anatomy.reasons_of(result.model.steps, result.trail)
+    return contender.with_result(anatomy=anatomy.with_reasons(graph, reasons, damage))
 
 
 def _results(contenders: _Contenders, planned: Plan) -> tuple[Result, ...]:
-    """Of the candidates of the plan, in its order."""
+    """The results of the plan's candidates, in its order."""
     return tuple(contenders[candidate.id].result for candidate in planned.candidates)
 
 
 def _float_measurements(contenders: _Contenders, planned: Plan) -> dict[str, Measurement]:
-    """By target, what was measured of its float."""
-    found = {each.target.id: contenders[each.id].result.measurement for each in planned.baselines}
-    return {target_id: measurement for target_id, measurement in found.items() if measurement is not None}
+    """The measurement of each target's float, by target id."""
+    measurements = {each.target.id: contenders[each.id].result.measurement for each in planned.baselines}
+    return {target_id: measurement for target_id, measurement in measurements.items() if measurement is not None}
 
 
 def _decide_and_boot(
     setting: _Setting, planned: Plan, contenders: _Contenders, programs: Mapping[str, Path | None]
 ) -> tuple[Decision, Startup | None, _Contenders]:
-    """Choose, boot the chosen, and choose again without it when it does not come up."""
+    """Choose a candidate and boot it. When it does not boot, choose again without it."""
     recipe, floats = planned.recipe, _float_measurements(contenders, planned)
     packages = {each.target.id: contenders[each.id].package for each in planned.baselines if each.target.id in floats}
     sizes = {target_id: package.artifact.size_bytes for target_id, package in packages.items() if package is not None}
@@ -379,17 +383,17 @@ def _decide_and_boot(
         decision = choose.decide(_results(contenders, planned), floats, recipe.budgets, recipe.prefer, sizes)
         if decision.chosen is None:
             return decision, None, contenders
-        chosen = contenders[decision.chosen]
-        target = chosen.result.candidate.target
+        contender = contenders[decision.chosen]
+        target = contender.result.candidate.target
         if target.arch != machine.arch():
             setting.progress.warn(
                 f"{decision.chosen} was neither timed nor booted: this machine is {machine.arch()}. Build on its kind to be sure"
             )
             return decision, None, contenders
-        assert chosen.package is not None
+        assert contender.package is not None
         try:
             with setting.progress.step(f"boot {decision.chosen}"):
-                return decision, booting.boot_once(chosen.package, target, programs, setting.store), contenders
+                return decision, booting.boot_once(contender.package, target, programs, setting.store), contenders
         except MlpackError as error:
             setting.progress.warn(f"{decision.chosen} does not boot, so it cannot win:\n{error}")
-            contenders = {**contenders, decision.chosen: chosen.knowing(failure=str(error))}
+            contenders = {**contenders, decision.chosen: contender.with_result(failure=str(error))}

@@ -1,1 +1,1 @@
-"""Numbers for devices that are not here, computed instead of measured."""
+"""Numbers for devices that are not here: computed, not measured."""

@@ -1,7 +1,11 @@
-"""The GPUs that estimates are made for: what their makers and AWS say of them, each number with its source and the day it was read.
+"""The GPUs of estimates: numbers of their makers and of AWS, each with its source and the day it was read.
 
-Promises: plain rows, the peaks of dense arithmetic (never the doubled ones of structured sparsity), list prices on demand in
-us-east-1. Where two sources disagree the lower speed is taken. Nothing here was measured: nobody ran anything on these devices.
+Promises:
+- Rows are plain. Peaks are those of dense arithmetic, not the doubled ones of structured sparsity. Prices are list prices on demand
+  in us-east-1.
+- Where two sources disagree, the lower speed counts.
+
+We measured nothing here and ran nothing on these devices.
 """
 
 from __future__ import annotations
@@ -10,12 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 READ_ON = "2026-11-25"
-"""When every number of this table was last held against its source. It is part of each estimate's `basis`."""
+"""The day on which every number of this table was last checked against its source. It is part of each estimate's `basis`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Number:
-    """One fact of a device, with where it is from."""
+    """One number of a device, with its source."""
 
     value: float
     source: str
@@ -24,8 +28,11 @@ class Number:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A GPU and the smallest instance that AWS sells it in. `peaks`: operations a second by element type; one that is not there
-    is one that its tensor cores do not have. Bytes a second and bytes for memory; dollars an hour for the whole instance."""
+    """A GPU and the smallest AWS instance with it.
+
+    `peaks`: operations a second by element type, without types that its tensor cores lack. `bandwidth`: bytes a second.
+    `usd_per_hour`: for the whole instance.
+    """
 
     name: str
     sm: str
@@ -36,7 +43,7 @@ class Device:
     usd_per_hour: Number
 
     def peak(self, dtype: str) -> float | None:
-        """Operations a second of this element type; None where the tensor cores do not have it."""
+        """Operations a second of this element type; None where the tensor cores lack it."""
         peak = self.peaks.get(dtype)
         return None if peak is None else peak.value
 
@@ -94,7 +101,7 @@ DEVICES: tuple[Device, ...] = (
         usd_per_hour=Number(value=1.861, source=_EC2),
     ),
 )
-"""In the order of their compute capability, then of their price."""
+"""In the order of compute capability, then of price."""
 
 
 def of_gpus(gpus: tuple[str, ...]) -> tuple[Device, ...]:

@@ -1,10 +1,12 @@
-"""How long a graph would take on a GPU that is not here: a roofline. Pure.
+"""The time of a graph on a GPU that is not here, by a roofline model. Pure.
 
-Promises: for each kernel the longer of its arithmetic and its memory traffic, at stated shares of the device's peaks, and after
-that launches, the call itself and the copies to the device and back; never faster than the peaks allow, never faster for
-more work. It is an estimate and nothing else: no number of it was ever held against a device, and `basis` says so.
+Promises:
+- Each kernel takes the longer of its arithmetic and its memory traffic, at stated shares of the device's peaks. Launches, the call
+  itself and the copies to the device and back are added.
+- An estimate is never faster than the peaks allow, and never faster for more work.
 
-It knows nothing of tails, clocks that fall when a card is warm, small products that leave most of a card idle, or other tenants.
+No estimate was ever checked against a device, and `basis` says so. The model ignores tails, clocks that fall when a card is warm,
+small products that leave most of a card idle, and other tenants.
 """
 
 from __future__ import annotations
@@ -19,30 +21,30 @@ from mlpack.pipeline.estimates.devices import READ_ON, Device
 from mlpack.targets import prices
 
 _MEMORY_SHARE = 0.9
-"""Of a card's memory that weights and the largest kernel's tensors may take; the rest is the runtime's."""
+"""The share of a card's memory for weights and the largest kernel's tensors; the rest is the runtime's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assumptions:
-    """What the model takes for granted: shares of peaks, and seconds. Chosen to be slow rather than fast, on the day of the table;
+    """The assumptions of the model: shares of peaks, and seconds. They were chosen on the day of the table, rather slow than fast;
     none was measured."""
 
     fp32: float = 0.5
-    """Of the peak, in products of fp32 and in everything that tensor cores do not do. TF32 is not counted on."""
+    """Share of the fp32 peak, in products of fp32 and in everything outside tensor cores. TF32 is not assumed."""
     tensor: float = 0.35
-    """Of the dense peak of tensor cores, in products of fp16, bf16 and int8: batch 1 fills them badly."""
+    """Share of the dense peak of tensor cores, in products of fp16, bf16 and int8: batch 1 fills them badly."""
     bandwidth: float = 0.6
-    """Of the memory's bandwidth."""
+    """Share of the memory's bandwidth."""
     launch_s: float = 5e-6
-    """To start a kernel, without CUDA graphs: the order of microseconds that NVIDIA's documentation names."""
+    """Seconds to start a kernel, without CUDA graphs: NVIDIA's documentation names microseconds."""
     call_s: float = 100e-6
-    """Of the host for a call: enqueueing, waiting, and the runtime around it."""
+    """Seconds of the host for a call: enqueueing, waiting, and the runtime around it."""
     sample_s: float = 200e-6
-    """Of the host for each sample: its JSON read and its answer written, in Python."""
+    """Seconds of the host for each sample: reading its JSON and writing its answer, in Python."""
     pcie_bytes_s: float = 6e9
-    """From host to device and back, through ordinary memory: about half of what PCIe 3 x16 carries."""
+    """Bytes a second between host and device, through ordinary memory: about half of PCIe 3 x16."""
 
-    def said(self) -> str:
+    def text(self) -> str:
         """The numbers in words, for `basis`."""
         return (
             f"{_percent(self.fp32)} of peak fp32, {_percent(self.tensor)} of dense tensor peaks, {_percent(self.bandwidth)} of "
@@ -51,11 +53,17 @@ class Assumptions:
         )
 
 
-ASSUMED = Assumptions()
+ASSUMPTIONS = Assumptions()
 
 
 def estimate(
-    one: GraphWork, batched: GraphWork, samples: int, gpus: Sequence[Device], *, precision: str, assumed: Assumptions = ASSUMED
+    one: GraphWork,
+    batched: GraphWork,
+    samples: int,
+    gpus: Sequence[Device],
+    *,
+    precision: str,
+    assumptions: Assumptions = ASSUMPTIONS,
 ) -> tuple[Estimate, ...]:
     """An estimate for each device, the cheapest per million first, then the fastest.
 
@@ -67,7 +75,7 @@ def estimate(
         raise ValueError(f"a call has at least one sample, not {samples}")
     estimates = []
     for device in gpus:
-        alone, full = seconds(one, device, 1, assumed), seconds(batched, device, samples, assumed)
+        alone, full = seconds(one, device, 1, assumptions), seconds(batched, device, samples, assumptions)
         if alone is None or full is None or not _fits(batched, device):
             continue
         throughput = samples / full
@@ -79,34 +87,34 @@ def estimate(
                 throughput_per_s=throughput,
                 usd_per_hour=device.usd_per_hour.value,
                 cost_per_million_usd=prices.per_million_at(device.usd_per_hour.value, throughput),
-                basis=_basis(one, samples, precision, assumed),
+                basis=_basis(one, samples, precision, assumptions),
             )
         )
     return tuple(sorted(estimates, key=lambda e: (e.cost_per_million_usd, e.latency_ms, e.device)))
 
 
-def seconds(work: GraphWork, device: Device, samples: int, assumed: Assumptions = ASSUMED) -> float | None:
-    """One call of this work, which holds `samples`; None when the device cannot do an element type of it."""
-    total = assumed.call_s + samples * assumed.sample_s + (work.input_bytes + work.output_bytes) / assumed.pcie_bytes_s
+def seconds(work: GraphWork, device: Device, samples: int, assumptions: Assumptions = ASSUMPTIONS) -> float | None:
+    """Seconds of one call with `samples`; None when the device lacks an element type of it."""
+    total = assumptions.call_s + samples * assumptions.sample_s + (work.input_bytes + work.output_bytes) / assumptions.pcie_bytes_s
     for kernel in work.kernels:
-        took = _kernel(kernel, device, assumed)
+        took = _kernel(kernel, device, assumptions)
         if took is None:
             return None
         total += took
     return total
 
 
-def _kernel(kernel: KernelWork, device: Device, assumed: Assumptions) -> float | None:
-    """The longer of arithmetic and traffic, and its launches. Fused vector work waits for the product: that errs to the slow
-    side."""
-    vector = (device.peak("fp32") or 0.0) * assumed.fp32
+def _kernel(kernel: KernelWork, device: Device, assumptions: Assumptions) -> float | None:
+    """Seconds of one kernel: the longer of arithmetic and traffic, and its launches. Fused vector work is added to the product,
+    which is rather slow than fast."""
+    vector = (device.peak("fp32") or 0.0) * assumptions.fp32
     peak = device.peak(kernel.dtype)
     if kernel.matrix_flops and peak is None:
         return None
-    matrix = (peak or 0.0) * (assumed.fp32 if kernel.dtype == "fp32" else assumed.tensor)
+    matrix = (peak or 0.0) * (assumptions.fp32 if kernel.dtype == "fp32" else assumptions.tensor)
     arithmetic = (kernel.matrix_flops / matrix if kernel.matrix_flops else 0.0) + kernel.vector_flops / vector
-    traffic = (kernel.weight_bytes + kernel.activation_bytes) / (device.bandwidth.value * assumed.bandwidth)
-    return max(arithmetic, traffic) + kernel.launches * assumed.launch_s
+    traffic = (kernel.weight_bytes + kernel.activation_bytes) / (device.bandwidth.value * assumptions.bandwidth)
+    return max(arithmetic, traffic) + kernel.launches * assumptions.launch_s
 
 
 def _fits(work: GraphWork, device: Device) -> bool:
@@ -114,13 +122,13 @@ def _fits(work: GraphWork, device: Device) -> bool:
     return work.weight_bytes + largest <= _MEMORY_SHARE * device.memory_bytes.value
 
 
-def _basis(work: GraphWork, samples: int, precision: str, assumed: Assumptions) -> str:
+def _basis(work: GraphWork, samples: int, precision: str, assumptions: Assumptions) -> str:
     matrix = sum(kernel.matrix_flops for kernel in work.kernels)
     unknown = f"; not known, counted as elementwise: {', '.join(work.unknown)}" if work.unknown else ""
     return (
         f"roofline, not measured: {precision}, {words.count(work.launches, 'kernel')}, {words.number(matrix / 1e9)} GFLOP and "
         f"{words.size(work.weight_bytes + work.activation_bytes)} a call at batch 1, throughput at batch {samples}; "
-        f"{assumed.said()}; {_percent(prices.UTILISATION)} of an hour used; device table of {READ_ON}{unknown}; "
+        f"{assumptions.text()}; {_percent(prices.UTILISATION)} of an hour used; device table of {READ_ON}{unknown}; "
         "never checked on a device"
     )
 

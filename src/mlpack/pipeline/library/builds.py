@@ -1,7 +1,10 @@
-"""The verbs of a build: build, plan, run, diff, explain, and what belongs to them.
+"""The functions for builds: build, plan, run, diff, explain and related ones.
 
-Promises: nothing is printed. A failure with a known meaning is an exception of `mlpack.errors`; any other exception is a bug in
-mlpack, or came out of the system (a full disk). Each verb does what the command of its name does (`docs/interface.md`).
+Promises:
+- Nothing is printed.
+- A failure with a known meaning is an exception of `mlpack.errors`. Any other exception is a bug in mlpack or comes from the system
+  (a full disk).
+- Each function does what the command of its name does (`docs/interface.md`).
 """
 
 from __future__ import annotations
@@ -44,11 +47,11 @@ def build(
         options: How to build, beside what the recipe says.
         store: The directory where every step's result is kept. None is the command's: `MLPACK_STORE`, else `mlpack` in the user's
             cache.
-        progress: Whom to tell what is done. None is nobody.
-        environ: The variables to go by, as `docs/interface.md` lists them. None is the process's own environment.
+        progress: Receives notes about progress. None prints nothing.
+        environ: The environment variables that `docs/interface.md` lists. None is the process's own environment.
 
     Returns:
-        The record of the build, where it lies, and how the chosen package came up. `chosen` is None when nothing fits the budgets.
+        The record of the build, its directory, and how the chosen package booted. `chosen` is None when nothing fits the budgets.
 
     Raises:
         RecipeError: The recipe, its data or an option is wrong; `problems` has each one with file and line.
@@ -91,18 +94,18 @@ def run(
     """Boot a package here and call it once, as its target would.
 
     Args:
-        package: What a build left: its directory, or one package's.
+        package: The directory of a build, or of one package.
         event: A JSON file with the request. None is the sample that came with the package.
-        memory_mb: The memory that the function is told it has, in MB. None is what the package was built for.
+        memory_mb: The memory that the function's environment states, in MB. None is what the package was built for.
         timeout_s: How long to wait for the answer, in seconds.
         environ: As of `build`; `MLPACK_RIE` names the emulator of Lambda's runtime interface.
 
     Returns:
-        The answer, and how the package came up.
+        The answer, and how the package booted.
 
     Raises:
-        RecipeError: There is no package, it has no sample and no event was given, or a number is none that a target has.
-        PackError: The package does not come up, or does not answer with status 200.
+        RecipeError: There is no package, it has no sample and no event was given, or a number is out of range.
+        PackError: The package does not start, or does not answer with status 200.
     """
     from mlpack.pipeline import booting
 
@@ -113,7 +116,7 @@ def run(
     programs = Environment(environ).program
     path = None if event is None else Path(event)
     boot = booting.run_package(Path(package), path, programs, memory_mb=memory_mb, timeout_s=timeout_s)
-    body = booting.shown(boot.answer)
+    body = booting.body_of(boot.answer)
     return RunResult(answer=boot.answer, body=body, status=boot.status, init_ms=boot.init_ms, how=boot.how, log=boot.log)
 
 
@@ -136,16 +139,16 @@ def diff(before: AnyPath, after: AnyPath) -> DiffResult:
 
 
 def explain(path: AnyPath, *, candidate: str | None = None, shapes: Mapping[str, Sequence[int]] | None = None) -> Explanation:
-    """Say where the bytes and the operations of a model are, what its operators compute in, and what was kept float and why.
+    """Say where the bytes and the operations of a model are, what its operators compute in, and what stayed float and why.
 
     Args:
         path: A build's directory or its build.json, a package's directory, or a model: its directory or its ONNX file.
         candidate: The id of a build's candidate. None is the chosen one.
         shapes: Of a package or a model: the shapes of inputs to count operations for, by the inputs' names, each axis at least 1.
-            Axes that are open count as 1 where it says nothing.
+            Other open axes count as 1.
 
     Returns:
-        What is known of the graph; as text and as JSON values, too.
+        The facts of the graph, also as text and as JSON values.
 
     Raises:
         RecipeError: There is nothing to explain, or the candidate or an input is not there.
@@ -155,11 +158,11 @@ def explain(path: AnyPath, *, candidate: str | None = None, shapes: Mapping[str,
     from mlpack.report import explain as explaining
 
     Environment()
-    wanted = {name: tuple(shape) for name, shape in (shapes or {}).items()}
-    for name, shape in wanted.items():
+    input_shapes = {name: tuple(shape) for name, shape in (shapes or {}).items()}
+    for name, shape in input_shapes.items():
         if not all(0 < axis < 2**31 for axis in shape):
             raise RecipeError(f"shapes: {name} {shape}: each axis is at least 1")
-    return explaining.of(Path(path), candidate, wanted)
+    return explaining.of(Path(path), candidate, input_shapes)
 
 
 def suggest_recipe(model: AnyPath) -> str:
@@ -170,7 +173,7 @@ def suggest_recipe(model: AnyPath) -> str:
             LightGBM.
 
     Returns:
-        The recipe's text, with what is left to say as comments.
+        The recipe's text, with comments where it has to be completed.
 
     Raises:
         RecipeError: The file is no model that mlpack knows; the message says what to write instead.
@@ -184,20 +187,20 @@ def suggest_recipe(model: AnyPath) -> str:
 def rerun_step(
     folder: AnyPath, *, out: AnyPath | None = None, store: AnyPath | None = None, environ: Mapping[str, str] | None = None
 ) -> str:
-    """Run the one step alone that failed in a build.
+    """Run the failed step of a build alone.
 
     Args:
-        folder: What that build left: a folder below its `repro/`.
-        out: An empty or new directory for what the step makes. None keeps nothing.
+        folder: The step's folder below the build's `repro/`.
+        out: An empty or new directory for the step's result. None keeps nothing.
         store: As of `build`.
         environ: As of `build`.
 
     Returns:
-        What became of it, in words, when it did not fail this time.
+        The result in words, when the step does not fail this time.
 
     Raises:
         MlpackError: The step failed as it did before.
-        RecipeError: The folder is not what a build left.
+        RecipeError: The folder is no such folder.
     """
     with Workspace(store, environ=environ) as workspace:
         return workspace.rerun_step(folder, out=out)

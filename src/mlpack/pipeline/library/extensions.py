@@ -1,6 +1,7 @@
-"""What plug-ins add to this installation: which passes and targets, and a recipe's schema with all of them.
+"""The passes and targets of installed plug-ins, and a recipe's schema that includes them.
 
-Promises: every plug-in is loaded, to see whether it can be used; one that cannot be is told, and stops nothing.
+Promises:
+- Every plug-in is loaded to see whether it can be used. One that cannot be used is reported, and stops nothing.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ class PluginRow:
 
     Attributes:
         kind: "pass" or "target".
-        name: What a recipe writes.
-        distribution: What was installed.
-        version: Its version.
+        name: Its name in a recipe.
+        distribution: The distribution that has it.
+        version: Of the distribution.
         entry_point: `package.module:ROW`.
         problem: Why it cannot be used; None where it can.
     """

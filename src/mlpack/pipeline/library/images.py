@@ -1,7 +1,7 @@
 """Images of container registries and OCI layouts: push, pull, inspect and validate, without a daemon.
 
-What a layout holds beside the image that was asked for (other platforms, attestations, signatures) is not pushed: Lambda takes no
-index, and an attestation says nothing without the one around it. `skopeo copy --all` pushes all of it.
+`push` pushes one image and nothing else of its layout (other platforms, attestations, signatures): Lambda takes no index, and an
+attestation means nothing without its index. `skopeo copy --all` pushes everything.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def push(
         source: An OCI layout or an OCI archive, with `:TAG` or `@DIGEST` where it holds several images.
         reference: Where it goes: `host/name:tag`.
         arch: Which of several images.
-        credentials: Gives user and password for a host. None looks where Docker, podman and skopeo leave them.
-        progress: Whom to tell what is done. None is nobody.
-        environ: The variables to go by; None is the process's own environment.
+        credentials: Gives user and password for a host. None reads the files of Docker, podman and skopeo.
+        progress: Receives notes about progress. None prints nothing.
+        environ: The environment variables. None is the process's own environment.
 
     Returns:
         The reference by digest that deployments should name: `host/name@sha256:...`.
@@ -57,14 +57,14 @@ def push(
         NamingError: `source` or `reference` is no name of an image, or several images are there and `arch` does not say which.
         ServiceError: The container registry refused, or could not be reached.
     """
-    told = progress or Silent()
+    observer = progress or Silent()
     parse(reference)
-    made, others = layout.read_named(source, arch and media.architecture(arch))
+    oci_image, others = layout.read_named(source, arch and media.architecture(arch))
     if others:
-        said = words.count(others, "other manifest")
-        told.note(f"pushing {'/'.join(filter(None, image.platform(made)))} alone; {said} of {source} stay behind")
-    with told.step(f"push {reference}"):
-        digest = remote.push(made, reference, credentials or _keychain(Environment(environ)))
+        rest = words.count(others, "other manifest")
+        observer.note(f"pushing {'/'.join(filter(None, image.platform(oci_image)))} alone; {rest} of {source} stay behind")
+    with observer.step(f"push {reference}"):
+        digest = remote.push(oci_image, reference, credentials or _keychain(Environment(environ)))
     return f"{_without_version(reference)}@{digest}"
 
 
@@ -82,7 +82,7 @@ def pull(
     Args:
         reference: The image: `host/name:tag` or `host/name@sha256:...`.
         path: The new layout's directory, which must not be there.
-        arch: Which of several images. None is the only one there is, of several the one for x86_64.
+        arch: Which of several images. None is the only one, or the one for x86_64.
         credentials: As of `push`.
         progress: As of `push`.
         environ: As of `push`.
@@ -98,17 +98,17 @@ def pull(
     place = Path(path)
     if place.exists():
         raise NamingError(f"{place} exists already: name a new directory, or remove it first")
-    wanted = _wanted(arch)
+    architecture = _architecture(arch)
     parse(reference)
     place.parent.mkdir(parents=True, exist_ok=True)
     with temporary.directory("pull", place.parent) as fresh:
         with (progress or Silent()).step(f"pull {reference}"):
-            made = remote.pull(reference, wanted, fresh / "blobs", credentials or _keychain(Environment(environ)))
-            selection.check_arch(reference, image.platform(made), wanted)
-            layout.write(made, fresh)
+            oci_image = remote.pull(reference, architecture, fresh / "blobs", credentials or _keychain(Environment(environ)))
+            selection.check_arch(reference, image.platform(oci_image), architecture)
+            layout.write(oci_image, fresh)
         fresh.chmod(0o755)
         fresh.rename(place)
-    return str(image.digest(made))
+    return str(image.digest(oci_image))
 
 
 def inspect(
@@ -137,22 +137,22 @@ def inspect(
     """
     environment = Environment(environ)
     cache_dir = environment.store if store is None else Path(store)
-    wanted = _wanted(arch)
-    found = layout.locate(reference)
-    if found is None and reference.startswith(LIKE_PATHS):
+    architecture = _architecture(arch)
+    place = layout.locate(reference)
+    if place is None and reference.startswith(LIKE_PATHS):
         raise NamingError(f"there is nothing at {reference}: give an OCI layout, an OCI archive or a reference")
-    if found is None:
-        made = remote.pull(reference, wanted, cache_dir / "blobs", credentials or _keychain(environment))
-        selection.check_arch(reference, image.platform(made), wanted)
-        return image.describe(made)
-    path, named = found
-    if path.is_dir() and not layout.is_layout(path) and named == selection.Selector():
+    if place is None:
+        oci_image = remote.pull(reference, architecture, cache_dir / "blobs", credentials or _keychain(environment))
+        selection.check_arch(reference, image.platform(oci_image), architecture)
+        return image.describe(oci_image)
+    path, selector = place
+    if path.is_dir() and not layout.is_layout(path) and selector == selection.Selector():
         return image.describe(resolve_base(reference, arch or machine_of(path) or "amd64", cache_dir).image)
-    return image.describe(layout.read(path, wanted, named))
+    return image.describe(layout.read(path, architecture, selector))
 
 
 def validate(source: str, *, arch: Arch | None = None, for_lambda: bool = False) -> list[str]:
-    """Derive every digest, size and count of an image anew.
+    """Compute every digest, size and count of an image again, and compare.
 
     Args:
         source: As of `push`.
@@ -160,22 +160,22 @@ def validate(source: str, *, arch: Arch | None = None, for_lambda: bool = False)
         for_lambda: Also look for what AWS Lambda would refuse.
 
     Returns:
-        What is wrong, a line each; nothing when all is well.
+        The problems, a line each; an empty list when there is none.
 
     Raises:
         NamingError: As of `push`.
     """
-    made, _ = layout.read_named(source, arch and media.architecture(arch))
-    problems = list(image.validate(made))
+    oci_image, _ = layout.read_named(source, arch and media.architecture(arch))
+    problems = list(image.validate(oci_image))
     if for_lambda:
-        own = tuple(layer.digest for layer in made.layers)
-        machine = {"amd64": "x86_64"}.get(image.platform(made)[1], image.platform(made)[1])
-        problems += lambda_image.check_lambda_image(made, machine, own[-3:])
+        own = tuple(layer.digest for layer in oci_image.layers)
+        machine = {"amd64": "x86_64"}.get(image.platform(oci_image)[1], image.platform(oci_image)[1])
+        problems += lambda_image.check_lambda_image(oci_image, machine, own[-3:])
     return problems
 
 
 def parse_labels(texts: Sequence[str], created: str | None = None) -> dict[str, str]:
-    """The labels that KEY=VALUE each says. RecipeError names everything that is wrong with them, and with `created`."""
+    """Read labels, each KEY=VALUE. RecipeError names every problem with them, and with `created`."""
     labels: dict[str, str] = {}
     problems = []
     for each in texts:
@@ -190,9 +190,9 @@ def parse_labels(texts: Sequence[str], created: str | None = None) -> dict[str, 
 
 
 def facts(labels: Mapping[str, str], created: str | None) -> Facts:
-    """What is said of the images of a build: labels, and a time in seconds since the epoch or in ISO 8601.
+    """Labels and date of a build's images. `created`: seconds since the epoch, or ISO 8601.
 
-    RecipeError names everything that is wrong with them.
+    RecipeError names every problem with them.
     """
     seconds, problems = _created_problems(created)
     if problems := [*_label_problems(labels), *problems]:
@@ -215,7 +215,7 @@ def _label_problems(labels: Mapping[str, str]) -> list[str]:
 
 
 def _created_problems(created: str | None) -> tuple[float, list[str]]:
-    """When the images were created, in seconds since 1970, and what is wrong with the text."""
+    """The date of the images in seconds since 1970, and the problems with the text."""
     seconds, problems = 0.0, []
     if created is not None:
         try:
@@ -231,11 +231,11 @@ def _keychain(environment: Environment) -> Credentials:
     return keychain.of_environment(environment.variables, environment.home)
 
 
-def _wanted(arch: str | None) -> str:
+def _architecture(arch: str | None) -> str:
     return media.architecture(arch) if arch else selection.ANY
 
 
 def _without_version(reference: str) -> str:
-    named = reference.partition("@")[0]
-    head, slash, tail = named.rpartition("/")
+    name = reference.partition("@")[0]
+    head, slash, tail = name.rpartition("/")
     return head + slash + tail.partition(":")[0]

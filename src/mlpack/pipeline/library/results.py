@@ -1,6 +1,7 @@
-"""What the calls of the library give back, where the rooms below have no type of their own for it.
+"""Results of the library's functions that have no type of their own in the rooms below.
 
-Promises: frozen values. `to_json` is what the command prints with `--json`.
+Promises:
+- Values are frozen. `to_json` is what the command prints with `--json`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanResult:
-    """What a build would do.
+    """The forecast of a build.
 
     Attributes:
         candidates: Each candidate with its steps: which are cached, and why the others must run.
@@ -28,13 +29,13 @@ class PlanResult:
 
     @property
     def calibration(self) -> tuple[str, ...]:
-        """What the build would calibrate on, in words, where the recipe names no data for it."""
+        """The calibration data, in words, where the recipe names none."""
         return tuple(dict.fromkeys(each.calibration for each in self.candidates if each.calibration is not None))
 
     @property
     def plugins(self) -> tuple[str, ...]:
-        """Which passes and targets of it are not mlpack's own, and whose, in words."""
-        return tuple(dict.fromkeys(said for each in self.candidates for said in each.plugins))
+        """Its passes and targets that come from plug-ins, in words."""
+        return tuple(dict.fromkeys(text for each in self.candidates for text in each.plugins))
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values."""
@@ -43,15 +44,15 @@ class PlanResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """A package that came up and answered.
+    """The answer of a package that was booted.
 
     Attributes:
         answer: The whole answer: an object, or what a `postprocess` hook returned; None where the package's device is not here.
         body: The answer as people read it: an HTTP answer's body, parsed; a direct call's answer as it is.
         status: The HTTP answer's status; 200 for a direct call, which has none.
-        init_ms: Milliseconds from the start of its process to its first readiness for an event.
+        init_ms: Milliseconds from the start of its process until it is ready for an event.
         how: What it ran in, in words.
-        log: The lines that it logged.
+        log: The lines of its log.
     """
 
     answer: Any
@@ -73,7 +74,7 @@ class DiffResult:
     rows: tuple[MeasureChange, ...]
 
     def text(self) -> str:
-        """What changed, for people: a line for each measure; what did not change is counted."""
+        """The changes for people: a line for each measure that changed, and a count of the others."""
         from mlpack.report import diff
 
         return diff.text(self.rows)
@@ -87,16 +88,16 @@ class DiffResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruneResult:
-    """What went from a store, or would go.
+    """The entries that were removed from a store, or would be.
 
     Attributes:
         removed: Each entry: its kind and name, its size in bytes, and when it was used last.
-        freed_bytes: What they took.
-        size_bytes: What is left.
-        held: How many entries would have gone, and stay because running builds use them.
+        freed_bytes: Their size.
+        size_bytes: The size of what is left.
+        held: How many entries stay only because running builds use them.
         refused: How many could not be removed.
         reason: Why the first of those could not.
-        max_bytes: What the store may take; None for any number.
+        max_bytes: The store's limit; None for no limit.
         dry_run: Whether nothing was removed.
     """
 

@@ -1,4 +1,4 @@
-"""How a store is made smaller: when somebody asks for it, and at the end of a build."""
+"""Prune a store: when a user asks for it, and at the end of a build."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def prune(root: Path, max_bytes: int | None, *, dry_run: bool) -> PruneResult:
 
 
 def tidy(root: Path, max_bytes: int | None, began_s: float, say: Say) -> None:
-    """Make the store small enough after builds that put something in. `began_s`: when the first began, seconds since 1970."""
+    """Prune the store after builds that added to it. `began_s`: the start of the first one, in seconds since 1970."""
     from mlpack.store import care
 
     if max_bytes is None:

@@ -1,7 +1,8 @@
-"""A workspace: where builds keep what they made, and whom they tell.
+"""A workspace: the store of builds, their environment, and their progress.
 
-Promises: what lies in its store is found again by every other workspace, and by the command, that uses the same store; leaving it
-keeps the store below its size.
+Promises:
+- Every other workspace with the same store, and the command, finds its entries again.
+- Leaving it keeps the store below its size.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ class BuildOptions:
     """How to build, beside what the recipe says.
 
     Attributes:
-        only: Only candidates whose id matches this pattern, such as `int8@*`. The float that they are compared with is built, too.
+        only: Only candidates whose id matches this pattern, such as `int8@*`, and the float baseline.
         keep: Whose packages to leave in the output directory: the chosen candidate's, or those of all.
-        effort: How much to time. `quick` takes few timings, so that no p99 can be told.
-        base: What replaces the base of image targets: a reference in a container registry, an OCI layout, an archive, a directory.
+        effort: How much to time. `quick` takes few timings and gives no p99.
+        base: Replaces the base of image targets: a reference in a container registry, an OCI layout, an archive, a directory.
         labels: Labels of the images.
         created: When the images were created: ISO 8601, or seconds since 1970 as text. None is 1970, so that equal inputs give
             equal bytes.
-        verify: Run every step again, and compare what comes out with what was made before.
+        verify: Run every step again, and compare its result with the stored one.
     """
 
     only: str | None = None
@@ -56,14 +57,14 @@ class BuildOptions:
     verify: bool = False
 
     def __post_init__(self) -> None:
-        for name, value, known in (("keep", self.keep, _KEEP), ("effort", self.effort, _EFFORT)):
-            if value not in known:
-                raise RecipeError(f"{name}: {value!r} is none of {', '.join(known)}")
+        for name, value, allowed in (("keep", self.keep, _KEEP), ("effort", self.effort, _EFFORT)):
+            if value not in allowed:
+                raise RecipeError(f"{name}: {value!r} is none of {', '.join(allowed)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Build:
-    """A store that a build has opened, what it may take, and when that was, seconds since 1970."""
+    """The store of one build, its limit in bytes, and the start of the build in seconds since 1970."""
 
     store: Store
     max_bytes: int | None
@@ -83,40 +84,40 @@ class Workspace:
     def __init__(
         self, store: AnyPath | None = None, *, progress: Progress | None = None, environ: Mapping[str, str] | None = None
     ) -> None:
-        """Take a store. Nothing is opened before the first call.
+        """Name a store. Nothing is opened before the first call.
 
         Args:
             store: The store's directory, on a local disk. None is the command's: `MLPACK_STORE`, else `mlpack` in the user's cache.
-            progress: Whom to tell what is done. None is nobody.
-            environ: The variables to go by, as `docs/interface.md` lists them. None is the process's own environment.
+            progress: Receives notes about progress. None prints nothing.
+            environ: The environment variables that `docs/interface.md` lists. None is the process's own environment.
 
         Raises:
-            RecipeError: A variable has no meaning; the message names it.
+            RecipeError: A variable has an invalid value; the message names it.
         """
         self._environment = Environment(environ)
         self._progress: Progress = progress or Silent()
         self.root = self._environment.store if store is None else Path(store)
-        self._opened: list[_Build] = []
+        self._builds: list[_Build] = []
         self._tiers: list[SharedCache] = []
 
     def __enter__(self) -> Workspace:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        opened, self._opened = self._opened, []
+        builds, self._builds = self._builds, []
         tiers, self._tiers = self._tiers, []
-        for build in opened:
+        for build in builds:
             build.store.release()
-        # A build that fails has put something in as well. What was interrupted is to end now.
-        ended = error is None or (isinstance(error, MlpackError) and not interrupts.pending())
-        if ended and any(build.store.grew for build in opened):
-            stores.tidy(self.root, opened[-1].max_bytes, min(build.began_s for build in opened), self._progress)
+        # A build that fails has added entries, too. After an interrupt the process has to end at once.
+        may_tidy = error is None or (isinstance(error, MlpackError) and not interrupts.pending())
+        if may_tidy and any(build.store.grew for build in builds):
+            stores.tidy(self.root, builds[-1].max_bytes, min(build.began_s for build in builds), self._progress)
         if error is None:
             for tier in tiers:
                 tier.tell()
 
     def plan(self, recipe: AnyPath, *, only: str | None = None) -> PlanResult:
-        """Say what a build would do, without doing it: see `mlpack.plan`."""
+        """Say what a build would do: see `mlpack.plan`."""
         from mlpack.pipeline import outlook
         from mlpack.store.local import Store
 
@@ -128,46 +129,46 @@ class Workspace:
         from mlpack.pipeline import verbs
         from mlpack.pipeline.library import images
 
-        wanted = options or BuildOptions()
-        chosen = verbs.Options(
+        settings = options or BuildOptions()
+        verb_options = verbs.Options(
             out=None if out is None else Path(out),
-            only=wanted.only,
-            base=wanted.base,
-            keep_all=wanted.keep == "all",
+            only=settings.only,
+            base=settings.base,
+            keep_all=settings.keep == "all",
             tools=self._environment.program,
             credentials=keychain.of_environment(self._environment.variables, self._environment.home),
-            facts=images.facts(wanted.labels, wanted.created),
-            effort=verbs.EFFORTS[wanted.effort],
+            facts=images.facts(settings.labels, settings.created),
+            effort=verbs.EFFORTS[settings.effort],
         )
-        store = self._open_to_build(verify=wanted.verify)
-        return verbs.build(Path(recipe), store, (Path.cwd(),), chosen, self._progress)
+        store = self._open_to_build(verify=settings.verify)
+        return verbs.build(Path(recipe), store, (Path.cwd(),), verb_options, self._progress)
 
     def rerun_step(self, folder: AnyPath, *, out: AnyPath | None = None) -> str:
-        """Run the one step alone that failed in a build: see `mlpack.rerun_step`."""
+        """Run the failed step of a build alone: see `mlpack.rerun_step`."""
         from mlpack.pipeline import reproduce
         from mlpack.store.local import Store
 
-        return reproduce.told(Path(folder), Store(self.root), None if out is None else Path(out))
+        return reproduce.run_and_report(Path(folder), Store(self.root), None if out is None else Path(out))
 
     def status(self) -> StoreStatus:
         """Say what the store holds. Changes nothing.
 
         Returns:
-            Its size in bytes, its kinds of entries, and how much of it running builds use.
+            Its size in bytes, its kinds of entries, and the part that running builds use.
         """
         from mlpack.store import care
 
         return care.status(self.root)
 
     def prune(self, max_bytes: int | None, *, dry_run: bool = False) -> PruneResult:
-        """Remove what killed builds left, then what was not used for longest, until the store is small enough.
+        """Remove left-overs of killed builds, then the entries that were not used for longest, until the store is small enough.
 
         Args:
-            max_bytes: What the store may take, in bytes; None for any number, so that only what killed builds left goes.
-            dry_run: Only say what would go.
+            max_bytes: The store's limit in bytes; None for no limit, which removes only the left-overs.
+            dry_run: Only say what would be removed.
 
         Returns:
-            What went or would go. What running builds use stays.
+            The removed entries. What running builds use stays.
 
         Raises:
             RecipeError: `max_bytes` is less than 0.
@@ -179,11 +180,11 @@ class Workspace:
 
     @property
     def max_bytes(self) -> int | None:
-        """How many bytes the store may take (`MLPACK_STORE_MAX`); None for any number."""
+        """The store's limit in bytes (`MLPACK_STORE_MAX`); None for no limit."""
         return self._environment.store_max_bytes
 
     def _open_to_build(self, *, verify: bool) -> Store:
-        """The store, to be made small enough at the end."""
+        """Open the store for a build; `__exit__` prunes it."""
         from mlpack.store import shared_cache
         from mlpack.store.local import Store
 
@@ -192,5 +193,5 @@ class Workspace:
         if tier is not None:
             self._tiers.append(tier)
         store = Store(self.root, verify=verify, tier=tier)
-        self._opened.append(_Build(store=store, max_bytes=most, began_s=time.time()))
+        self._builds.append(_Build(store=store, max_bytes=most, began_s=time.time()))
         return store

@@ -1,1 +1,1 @@
-"""Packed bytes run on this machine, and what machine that is."""
+"""Run packages on this machine and measure them."""

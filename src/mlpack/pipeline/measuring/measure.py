@@ -1,9 +1,12 @@
-"""Run packed bytes in child processes and read the numbers.
+"""Run packages in child processes and measure them.
 
-Promises: what is measured is the unpacked package with nothing else on its path; candidates and their float baseline take turns
-in the same seconds on the same core, so that ratios hold on a noisy machine; raw samples are kept. Large packages are not in memory
-all at once: each is loaded anew for its turn. A child that dies is a `ChildError` with its last words, never a dead build; no child
-outlives the call that started it, Ctrl-C included. Does not judge: see `decide`.
+Promises:
+- Each child runs the unpacked package with nothing else on its path.
+- Candidates and their float take turns in the same seconds on the same core, so that ratios hold on a noisy machine.
+- Raw samples are kept. Large packages are not in memory all at once: each is loaded anew for its turn.
+- A child that dies is a `ChildError` with its last output. No child outlives the call that started it, even after Ctrl-C.
+
+Will not: judge. `decide` does.
 """
 
 from __future__ import annotations
@@ -29,39 +32,38 @@ from mlpack.errors import MeasureError
 
 _TIMEOUT_S = 900.0
 _LEAVE_S = 5.0
-"""How long a child may take to end once its input is closed."""
+"""Seconds for a child to end after its input is closed."""
 _WORDS_BYTES = 2000
 _TOGETHER_BYTES = 1 << 30
-"""Packages that have more bytes in sum are not all loaded at once, unless the largest of them has nearly all: an engine holds a
-copy of each one's weights."""
+"""Packages with more bytes in sum are loaded one by one, unless the largest has nearly all: an engine copies their weights."""
 _TOGETHER_SHARE = 1.3
-"""Times the largest: a float and its int8."""
+"""The most bytes in sum, as a multiple of the largest: a float and its int8 fit."""
 _WARM_AGAIN = 3
-"""Calls that a package which is loaded anew for its turn makes before it is timed."""
+"""Warm-up calls of a package that is loaded anew for its turn."""
 _LAMBDA_MB_PER_CPU = 1769
 """AWS gives one vCPU per 1,769 MB of memory (Lambda developer guide, "Configure memory")."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A package to measure: its unpacked root (what will lie at /var/task), and the memory it is given."""
+    """A package to measure: its unpacked root (which will lie at /var/task), and its memory."""
 
     id: str
     root: Path
     memory_mb: int
     interpreter: Path
     emulator: tuple[str, ...] = ()
-    """Words before the interpreter: the program that runs it as another processor would (see `emulation`)."""
+    """The command before the interpreter that emulates another processor (see `emulation`)."""
 
     @property
     def threads(self) -> int:
-        """How many threads its runtime will take, by the same rule as the runtime's own."""
+        """The number of threads of its runtime, by the runtime's own rule."""
         return max(1, round(self.memory_mb / _LAMBDA_MB_PER_CPU))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """How much to measure. The defaults give 500 latencies when a call takes 20 ms or less: the fewest that carry a p99."""
+    """How much to measure. The defaults give 500 latencies when a call takes 20 ms or less, the fewest for a p99."""
 
     cold_starts: int = 9
     blocks: int = 20
@@ -75,12 +77,12 @@ EFFORTS = {
     "quick": Effort(cold_starts=3, blocks=5, samples=100, seconds_per_subject=2.0, warmup_seconds=0.2, throughput_seconds=0.3),
     "full": Effort(),
 }
-"""By the word that `mlpack build --effort` takes. quick is for a change that is looked at, no release: no p99 rests on it."""
+"""By the name that `mlpack build --effort` takes. `quick` is for looking at a change, not for a release: it gives no p99."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
-    """Raw numbers of one subject. Milliseconds, in the order they were taken."""
+    """Raw numbers of one subject. Milliseconds, in the order of measuring."""
 
     load_ms: tuple[float, ...]
     first_answer_ms: tuple[float, ...]
@@ -93,7 +95,7 @@ class Timings:
 
 
 class ChildError(MeasureError):
-    """A package's own failure while it was measured, not the measurement's. `subject_id` says whose."""
+    """The failure of a package while it is measured, not of the measurement. `subject_id` names the package."""
 
     def __init__(self, subject_id: str, message: str) -> None:
         super().__init__(message)
@@ -107,7 +109,7 @@ class Child:
         self.subject = subject
         self.timeout_s = _TIMEOUT_S
         self._buffer = b""
-        # The child works in the package: what names its files from here must not depend on where that is.
+        # The child's working directory is the package, so these paths have to be absolute.
         root, calls_dir, interpreter = subject.root.absolute(), calls_dir.absolute(), subject.interpreter.absolute()
         # A file, not a pipe: a child that logs more than a pipe holds would wait for a reader for ever.
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
@@ -141,21 +143,21 @@ class Child:
             self._process.stdin.flush()
             answer = json.loads(self._line())
         except (BrokenPipeError, ValueError) as error:
-            raise self._failed(f"broke off at {request.get('op')!r}") from error
+            raise self._failure(f"broke off at {request.get('op')!r}") from error
         if "error" in answer:
-            raise self._failed(f"failed at {request.get('op')!r}: {answer['error'].get('type')}: {answer['error'].get('message')}")
+            raise self._failure(f"failed at {request.get('op')!r}: {answer['error'].get('type')}: {answer['error'].get('message')}")
         return dict(answer)
 
     def kill(self) -> None:
-        """End the process at once. Whoever waits for its answer is told that it died."""
+        """End the process at once. A call that waits for its answer raises ChildError."""
         self._process.kill()
 
     def close(self) -> None:
-        """End the process and wait for it; a child that does not leave by itself, or is not waited for, is killed."""
+        """End the process and wait for it. A child that does not end by itself is killed, also when the wait is interrupted."""
         try:
             for stream in (self._process.stdin, self._process.stdout):
                 if stream is not None:
-                    with suppress(BrokenPipeError):  # the child is gone already, with our last words unread
+                    with suppress(BrokenPipeError):  # the child has ended without reading the last request
                         stream.close()
             interrupts.reap(self._process, _LEAVE_S)
         finally:
@@ -170,15 +172,15 @@ class Child:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while b"\n" not in self._buffer:
                 if not selector.select(timeout=max(0.0, deadline - time.monotonic())):
-                    raise self._failed(f"did not answer within {self.timeout_s:.0f} s")
+                    raise self._failure(f"did not answer within {self.timeout_s:.0f} s")
                 chunk = os.read(self._process.stdout.fileno(), 1 << 20)
                 if not chunk:
-                    raise self._failed("ended without an answer")
+                    raise self._failure("ended without an answer")
                 self._buffer += chunk
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 
-    def _failed(self, what: str) -> ChildError:
+    def _failure(self, what: str) -> ChildError:
         self._process.kill()
         status = self._process.wait()
         size = self._words.seek(0, os.SEEK_END)
@@ -194,7 +196,7 @@ class Child:
 
 @contextmanager
 def child(subject: Subject, calls_dir: Path, cpus: frozenset[int]) -> Iterator[Child]:
-    """A running bench server, ended on leaving: at once when an error or an interrupt leaves."""
+    """Run a bench server while the block runs. An error or an interrupt kills it at once."""
     running = Child(subject, calls_dir, cpus)
     try:
         yield running
@@ -206,16 +208,16 @@ def child(subject: Subject, calls_dir: Path, cpus: frozenset[int]) -> Iterator[C
 
 
 def predict(subjects: Sequence[Subject], calls_dir: Path, n_calls: int, out_dir: Path) -> dict[str, Path | MeasureError]:
-    """Every subject's outputs for every call, side by side on all cores: a path prefix (`.json`, `.bin`) or what went wrong."""
+    """Every subject's outputs for every call, side by side on all cores: a path prefix (`.json`, `.bin`) or the error."""
     cpus = sorted(os.sched_getaffinity(0))
     stopped = threading.Event()
-    started: list[Child] = []
+    children: list[Child] = []
 
-    def one(index: int) -> Path | MeasureError:
+    def predict_one(index: int) -> Path | MeasureError:
         prefix = out_dir / f"outputs-{index}"
         try:
             with child(subjects[index], calls_dir, _share(cpus, index, subjects[index].threads)) as running:
-                started.append(running)
+                children.append(running)
                 if stopped.is_set():
                     running.kill()
                 running.ask(op="load")
@@ -226,12 +228,12 @@ def predict(subjects: Sequence[Subject], calls_dir: Path, n_calls: int, out_dir:
 
     pool = ThreadPoolExecutor(max_workers=max(1, len(cpus)) if _fit_together(subjects) else 1)
     try:
-        return dict(zip((s.id for s in subjects), pool.map(one, range(len(subjects))), strict=True))
+        return dict(zip((s.id for s in subjects), pool.map(predict_one, range(len(subjects))), strict=True))
     except BaseException:
         # An interrupt reaches this thread only; the others wait for children that may have minutes to go.
         stopped.set()
         pool.shutdown(wait=False, cancel_futures=True)
-        for running in started:
+        for running in children:
             running.kill()
         raise
     finally:
@@ -241,7 +243,7 @@ def predict(subjects: Sequence[Subject], calls_dir: Path, n_calls: int, out_dir:
 def time_side_by_side(
     subjects: Sequence[Subject], baseline_id: str, calls_dir: Path, n_calls: int, effort: Effort, observe: Callable[[str], None]
 ) -> dict[str, Timings]:
-    """Timings of every subject, taken in turns. `baseline_id` is one of the subjects: the others' ratios are to it.
+    """Timings of every subject, measured in turns. `baseline_id`: the subject that the others' ratios refer to.
 
     ChildError when a subject fails: measure the others anew, without it.
     """
@@ -251,12 +253,12 @@ def time_side_by_side(
     with ExitStack() as stack:
         steady: dict[str, _WarmChild] = {}
         for each in subjects:
-            anew = partial(_loaded, each, calls_dir, _share(cpus, len(cpus) - 1, each.threads))
+            open_child = partial(_child_with_model, each, calls_dir, _share(cpus, len(cpus) - 1, each.threads))
             if _fit_together(subjects):
-                same = nullcontext(stack.enter_context(anew()))
-                steady[each.id] = _WarmChild(partial(lambda kept: kept, same), n_calls, effort)
+                same = nullcontext(stack.enter_context(open_child()))
+                steady[each.id] = _WarmChild(partial(lambda context: context, same), n_calls, effort)
             else:
-                steady[each.id] = _WarmChild(anew, n_calls, effort, again=_WARM_AGAIN)
+                steady[each.id] = _WarmChild(open_child, n_calls, effort, again=_WARM_AGAIN)
         per_block = min(run.affordable for run in steady.values())
         for block in range(effort.blocks):
             for run in steady.values():
@@ -300,24 +302,24 @@ def _cold_starts(
         for subject in subjects:
             began = time.perf_counter()
             with child(subject, calls_dir, _share(cpus, len(cpus) - 1, subject.threads)) as running:
-                loaded = running.ask(op="load")
-                answered = running.ask(op="first", call=0)
+                load_answer = running.ask(op="load")
+                first_answer = running.ask(op="first", call=0)
                 start[subject.id].append(round((time.perf_counter() - began) * 1e3, 3))
-            load[subject.id].append(float(loaded["load_ms"]))
-            first[subject.id].append(float(answered["ns"]) / 1e6)
+            load[subject.id].append(float(load_answer["load_ms"]))
+            first[subject.id].append(float(first_answer["ns"]) / 1e6)
     return {s.id: _Starts(tuple(load[s.id]), tuple(first[s.id]), tuple(start[s.id])) for s in subjects}
 
 
 @contextmanager
-def _loaded(subject: Subject, calls_dir: Path, cpus: frozenset[int]) -> Iterator[Child]:
-    """A running bench server with its model in memory."""
+def _child_with_model(subject: Subject, calls_dir: Path, cpus: frozenset[int]) -> Iterator[Child]:
+    """Run a bench server with its model in memory while the block runs."""
     with child(subject, calls_dir, cpus) as running:
         running.ask(op="load")
         yield running
 
 
 def _fit_together(subjects: Sequence[Subject]) -> bool:
-    """Whether they may all be loaded at once, by the bytes that they have on the disk."""
+    """Whether all of them may be loaded at once, by their bytes on disk."""
     sizes = [
         sum(os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(each.root) for name in names)
         for each in subjects
@@ -326,30 +328,30 @@ def _fit_together(subjects: Sequence[Subject]) -> bool:
 
 
 class _WarmChild:
-    """One warm child: blocks of latencies over calls spread through the data, so that lengths are mixed as the data mixes them.
+    """One warm child: blocks of latencies over calls spread through the data, so that their lengths are mixed as in the data.
 
-    `opened`: the child with its model loaded, the same each time, or another one, which makes `again` calls before it counts.
+    `opener`: opens the child with its model loaded: the same one each time, or a new one, which first makes `again` calls.
     """
 
-    def __init__(self, opened: Callable[[], AbstractContextManager[Child]], n_calls: int, effort: Effort, again: int = 0) -> None:
-        self._opened, self._calls, self._again = opened, n_calls, again
+    def __init__(self, opener: Callable[[], AbstractContextManager[Child]], n_calls: int, effort: Effort, again: int = 0) -> None:
+        self._opener, self._calls, self._again = opener, n_calls, again
         self.samples: list[float] = []
         self.block_medians: list[float] = []
         self.warmups = 0
-        spent: list[float] = []
+        warmup_ms: list[float] = []
         began = time.monotonic()
-        with opened() as running:
+        with opener() as running:
             while self.warmups < 10 or time.monotonic() - began < effort.warmup_seconds:
-                spent = _latencies(running, [self.warmups % n_calls])
+                warmup_ms = _latencies(running, [self.warmups % n_calls])
                 self.warmups += 1
-        per_call_ms = max(median(spent), 0.001)
+        per_call_ms = max(median(warmup_ms), 0.001)
         samples = -(-effort.samples // effort.blocks)
         in_time = int(effort.seconds_per_subject * 1e3 / effort.blocks / per_call_ms)
         self.affordable = max(3, min(samples, in_time))
         self._throughput_seconds = effort.throughput_seconds
 
     def block(self, number: int, size: int) -> None:
-        """Run one block. The same block has the same calls for every subject, so that its medians can be divided."""
+        """Run one block. A block has the same calls for every subject, so that its medians can be compared."""
         stride = max(1, self._calls // 97)
         with self._warm() as running:
             latencies = _latencies(running, [(number * size + k) * stride % self._calls for k in range(size)])
@@ -357,7 +359,7 @@ class _WarmChild:
         self.block_medians.append(median(latencies))
 
     def end(self) -> tuple[float, int]:
-        """Calls a second, back to back, with the threads the package will have; the most memory that it had, in bytes."""
+        """Calls a second, back to back, with the package's threads; and its peak memory in bytes."""
         calls = list(range(min(self._calls, 64)))
         with self._warm() as running:
             answer = running.ask(op="throughput", calls=calls, seconds=self._throughput_seconds)
@@ -366,7 +368,7 @@ class _WarmChild:
 
     @contextmanager
     def _warm(self) -> Iterator[Child]:
-        with self._opened() as running:
+        with self._opener() as running:
             if self._again:
                 _latencies(running, [number % self._calls for number in range(self._again)])
             yield running
@@ -379,13 +381,13 @@ def _latencies(running: Child, calls: list[int]) -> list[float]:
 
 
 def _share(cpus: Sequence[int], first: int, threads: int) -> frozenset[int]:
-    """As many of the cores as there are threads, counted from `first` round the ring."""
+    """One core for each thread, counted from `first` and round the ring."""
     return frozenset(cpus[(first + k) % len(cpus)] for k in range(min(threads, len(cpus))))
 
 
 @contextmanager
 def _pinned(cpus: frozenset[int]) -> Iterator[None]:
-    """What this thread starts inside runs on these cores from its first instruction.
+    """Processes that this thread starts in the block run on these cores from their first instruction.
 
     A child inherits its parent thread's cores. Setting them in the child between fork and exec would forbid vfork, and forking a
     process that has loaded an exporter costs milliseconds, which would count as the package's cold start.

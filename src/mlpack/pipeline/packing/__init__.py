@@ -1,1 +1,1 @@
-"""From a model to what ships: the runtime part, wheels, and every candidate's package."""
+"""Pack a model: the runtime part, wheels, and every candidate's package."""

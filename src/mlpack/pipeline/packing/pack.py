@@ -1,10 +1,14 @@
-"""Model, runtime and code in; what ships out.
+"""Pack one candidate: its model, the runtime and the user's code become the package that ships.
 
     Model ─pack→ Artifact
 
-Promises: equal requests give equal bytes on every machine with the same interpreters (no clock, path or user goes in); a target's
-limits are checked before anything is written; what is written was read back. `runtime_tree` is apart because it is the same for
-every candidate of one platform: whoever calls may keep it. Will not resolve versions, boot or measure.
+Promises:
+- Equal requests give equal bytes on every machine with the same interpreters: no clock, path or user goes in.
+- A target's limits are checked before anything is written, and what is written is read back.
+
+`runtime_tree` is a function of its own because its result is the same for every candidate of one platform: the caller may keep it.
+
+Will not: resolve versions, boot or measure.
 """
 
 from __future__ import annotations
@@ -23,10 +27,10 @@ from mlpack.pipeline.packing.runtime_part import (
     RuntimeRequest,
     assemble_runtime,
     copy,
+    explain_full_disk,
     runtime_key,
     runtime_request,
     runtime_tree,
-    space,
 )
 from mlpack.targets import TARGETS
 from mlpack.targets.format import bytecode, tokenizer_files
@@ -56,16 +60,16 @@ __all__ = [
 ]
 
 VERSION = 1
-"""Raised whenever equal requests would give other bytes."""
+"""Raised when equal requests would give other bytes."""
 EVENT = "event.json"
 MODEL_SCHEMA = 1
 DEFAULT_MAX_LENGTH = 512
-"""Tokens, where neither the recipe nor the model's own files say: what BERT and its kin have positions for."""
+"""Tokens, where neither the recipe nor the model's files state a length: the positions of BERT and similar models."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
-    """The user's own code: `module:function` for each hook, and every file it needs, relative to `root`."""
+    """The user's code: `module:function` for each hook, and every file that it needs, relative to `root`."""
 
     root: Path
     files: tuple[str, ...]
@@ -78,9 +82,8 @@ class PackRequest:
     """One candidate to pack.
 
     `version`: a short name of the model's content. `model_dir`: model.onnx, model.onnx.data, signature.json, engine.json and, for
-    text, tokenizer.json. `task`: model.json's.
-    `runtime`: a tree that `runtime_tree` made for this target (see `runtime_request`). `sample`: the JSON
-    body of a request which the package answers. `base`: for targets that need one.
+    text, tokenizer.json. `task`: model.json's. `runtime`: a tree from `runtime_tree` for this target (see `runtime_request`).
+    `sample`: the JSON body of a request that the package answers. `base`: for targets that need one.
     """
 
     name: str
@@ -102,14 +105,14 @@ class PackRequest:
 
 
 def tools() -> dict[str, str]:
-    """Versions of what decides the bytes of a package beside the request, for its action."""
+    """Versions of the tools that decide a package's bytes beside the request, for its action."""
     from importlib.metadata import version
 
     return {"deflate": version("deflate")}
 
 
 def python_of(target: Target, base: Base | None, cache_dir: Path | None = None) -> str:
-    """The Python minor version that the package will meet: of the managed runtime, or of the base. PackError when that has none."""
+    """The package's Python minor version: that of the managed runtime, or of the base. PackError when the base has none."""
     if base is None:
         return str(target.config.python)
     from mlpack.oci.layers import paths
@@ -126,29 +129,29 @@ def pack(request: PackRequest, work_dir: Path, out_dir: Path) -> Artifact:
     kind = TARGETS[request.target.kind]
     if kind.needs_base != (request.base is not None):
         raise PackError(f"target {request.target.kind}: {'needs a base image' if kind.needs_base else 'has no base image'}")
-    with space(out_dir):
+    with explain_full_disk(out_dir):
         contents = _contents(request, work_dir)
-        written = kind.write(contents, request.target.config, out_dir)
+        result = kind.write(contents, request.target.config, out_dir)
         event = _event(request)
         (out_dir / EVENT).write_bytes(event)
-        described = _package(request, written)
-        (out_dir / PACKAGE).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n", "utf-8")
+        package_json = _package(request, result)
+        (out_dir / PACKAGE).write_text(json.dumps(package_json, indent=1, sort_keys=True) + "\n", "utf-8")
         files = [path for path, entry in digest.entries(out_dir) if entry.is_file(follow_symlinks=False)]
         return Artifact(
-            kind=written.kind,
-            digest=written.digest,
+            kind=result.kind,
+            digest=result.digest,
             tree=digest.of_tree(out_dir),
             files=tuple(sorted(files)),
-            size_bytes=written.size_bytes,
-            compressed_bytes=written.compressed_bytes,
-            parts=written.parts,
-            notes=(*request.notes, *written.notes),
+            size_bytes=result.size_bytes,
+            compressed_bytes=result.compressed_bytes,
+            parts=result.parts,
+            notes=(*request.notes, *result.notes),
         )
 
 
 def lay_out(request: PackRequest, work_dir: Path, out_dir: Path) -> None:
-    """What would lie at /var/task, as a directory, whatever its size: what is too large to ship can still be compared with."""
-    with space(out_dir):
+    """Write the content of /var/task as a directory, whatever its size: others may be compared with a package too large to ship."""
+    with explain_full_disk(out_dir):
         contents = _contents(request, work_dir)
         for part in contents.parts:
             shutil.copytree(contents.tree(part), out_dir, copy_function=copy, dirs_exist_ok=True)
@@ -185,7 +188,7 @@ def _contents(request: PackRequest, work_dir: Path) -> Contents:
 
 
 def _graphs(request: PackRequest) -> dict[str, str]:
-    """The graph, and where the processor needs another one, its twin for it: see `precision`, which writes cpu.onnx."""
+    """The graph, and its twin where the processor needs another one: the `precision` pass writes cpu.onnx."""
     row, twin = TARGETS[request.target.kind], (request.model_dir / "cpu.onnx").is_file()
     if row.device == "cpu":
         return {"graph": "cpu.onnx" if twin else "model.onnx"}
@@ -194,7 +197,7 @@ def _graphs(request: PackRequest) -> dict[str, str]:
 
 
 def _engines(request: PackRequest, out_dir: Path) -> Path | None:
-    """What the `tensorrt` step left, for a GPU worker: the specification, recorded answers, and the engines that were built."""
+    """The results of the `tensorrt` step, for a GPU worker: the specification, recorded answers, and the engines."""
     specification = request.model_dir / "tensorrt.json"
     if TARGETS[request.target.kind].device != "gpu" or not specification.is_file():
         return None
@@ -202,10 +205,10 @@ def _engines(request: PackRequest, out_dir: Path) -> Path | None:
     for path in sorted(request.model_dir.glob("tensorrt*.*")):
         copy(path, out_dir / "model" / path.name)
     for row in _json(specification).get("engines", ()):
-        built = request.model_dir / row["file"]
-        if not built.is_file() or str(digest.of_file(built)) != row["digest"]:
-            raise PackError(f"{built} is not the engine that {specification.name} lists: run the `tensorrt` step again")
-        copy(built, out_dir / "model" / "engines" / built.name)
+        engine = request.model_dir / row["file"]
+        if not engine.is_file() or str(digest.of_file(engine)) != row["digest"]:
+            raise PackError(f"{engine} is not the engine that {specification.name} lists: run the `tensorrt` step again")
+        copy(engine, out_dir / "model" / "engines" / engine.name)
     return out_dir
 
 
@@ -243,12 +246,12 @@ def _settings(request: PackRequest, text: dict[str, Any] | None) -> dict[str, An
     }
 
 
-def _port(described: Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": described["name"], "dtype": described["dtype"], "shape": list(described["shape"])}
+def _port(port: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": port["name"], "dtype": port["dtype"], "shape": list(port["shape"])}
 
 
 def _text_settings(request: PackRequest) -> dict[str, Any]:
-    """`max_length`, in tokens: the recipe's word, else the sentence model's, the tokenizer's, 512. The padding token. And `pairs`,
+    """`max_length` in tokens (the recipe's, else the sentence model's, else the tokenizer's, else 512), the padding token, and `pairs`
     where callers send pairs of texts."""
     path = request.model_dir / "tokenizer_config.json"
     pad = _json(path).get("pad_token") if path.is_file() else None
@@ -287,12 +290,12 @@ def _copy_hooks(request: PackRequest, hooks: Hooks, code: Path) -> None:
 
 
 def interpreter_for(python: str) -> Interpreter | None:
-    """The Python of this machine that compiles for, and can run, packages of this minor version; None when there is none."""
+    """The Python of this machine that can compile and run packages of this minor version; None when there is none."""
     return bytecode.interpreter(python)
 
 
 def _event(request: PackRequest) -> bytes:
-    """The sample as an HTTP API (payload format 2.0) would hand it to the function."""
+    """The sample as the event of an HTTP API (payload format 2.0)."""
     event = {
         "version": "2.0",
         "routeKey": "$default",
@@ -306,12 +309,12 @@ def _event(request: PackRequest) -> bytes:
     return json.dumps(event, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
-def _package(request: PackRequest, written: Written) -> dict[str, Any]:
-    """package.json: what is in the package, for whoever unpacks, boots, publishes or compares it."""
+def _package(request: PackRequest, result: Written) -> dict[str, Any]:
+    """package.json, which describes the package to those who unpack, boot, publish or compare it."""
     return {
         "schema": SCHEMA,
-        "kind": written.kind,
-        "digest": str(written.digest),
+        "kind": result.kind,
+        "digest": str(result.digest),
         "name": request.name,
         "version": request.version,
         "variant": request.variant,
@@ -319,11 +322,11 @@ def _package(request: PackRequest, written: Written) -> dict[str, Any]:
         "arch": request.target.arch,
         "python": request.python,
         "memory_mb": request.target.config.memory_mb,
-        "size_bytes": written.size_bytes,
-        "compressed_bytes": written.compressed_bytes,
-        "parts": {part.name: part.size_bytes for part in written.parts},
-        "layers": {part: str(each) for part, each in written.layers.items()},
-        "files": [each.as_json() for each in written.files],
+        "size_bytes": result.size_bytes,
+        "compressed_bytes": result.compressed_bytes,
+        "parts": {part.name: part.size_bytes for part in result.parts},
+        "layers": {part: str(each) for part, each in result.layers.items()},
+        "files": [each.as_json() for each in result.files],
         **TARGETS[request.target.kind].settings(request.target.config),
         **_licences(request),
         **TARGETS[request.target.kind].provider,
@@ -331,9 +334,9 @@ def _package(request: PackRequest, written: Written) -> dict[str, Any]:
 
 
 def _licences(request: PackRequest) -> dict[str, Any]:
-    """What was put in under a licence that had to be accepted, when there is any."""
-    accepted = TARGETS[request.target.kind].licenses(request.target.config)
-    return {"licenses": [each.as_json() for each in accepted]} if accepted else {}
+    """The accepted licences of the package's content, if there are any."""
+    licences = TARGETS[request.target.kind].licenses(request.target.config)
+    return {"licenses": [each.as_json() for each in licences]} if licences else {}
 
 
 def _json(path: Path) -> dict[str, Any]:

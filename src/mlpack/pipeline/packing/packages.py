@@ -1,8 +1,12 @@
-"""Every candidate's package, each made at most once: bases resolved and pinned, runtimes shared, packages kept in the store.
+"""The packages of all candidates, each made at most once: bases are resolved and pinned, runtimes shared, packages kept in the
+store.
 
-Promises: what a package is made of is its action, so equal inputs give the package that is already there; nothing is resolved
-anew that `mlpack.lock` pins. Writes the lock beside the recipe when the build has ended (`keep_lock`), and nothing else outside the
-store. Does not boot or measure.
+Promises:
+- A package's action holds everything that it is made of, so equal inputs give the package that is already there.
+- What `mlpack.lock` pins is not resolved again.
+- Outside the store only the lock beside the recipe is written, at the end of the build (`keep_lock`).
+
+Will not: boot or measure.
 """
 
 from __future__ import annotations
@@ -42,8 +46,8 @@ _ARTIFACT = "artifact.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """What ships for one candidate and where it lies in the store. `content` names what runs, whatever the package is called:
-    packages of equal content behave alike and are measured once."""
+    """The package of one candidate in the store. `content` is the digest of what runs, without names: packages of equal content
+    behave alike and are measured once."""
 
     artifact: Artifact
     dir: Path
@@ -53,8 +57,8 @@ class Package:
 
 
 def interpreter_of(package: Package) -> tuple[Path, str]:
-    """The Python that runs the package here: of its own minor version when there is one, else this one, whose imports of a package
-    that holds another version's bytecode are slower."""
+    """The Python that runs the package here: one of its minor version, else this process's, which imports more slowly because the
+    package's bytecode is of another version."""
     import sys
 
     interpreter = pack.interpreter_for(package.python)
@@ -64,13 +68,13 @@ def interpreter_of(package: Package) -> tuple[Path, str]:
 
 
 def subject_of(id_: str, package: Package, root: Path) -> Subject:
-    """The package as it is measured here, unpacked in `root`."""
+    """The package, unpacked in `root`, as a subject of measuring."""
     return Subject(id=id_, root=root, memory_mb=package.memory_mb, interpreter=interpreter_of(package)[0])
 
 
 class Packages:
-    """The packages of one build of `recipe`. `base` replaces the base of every target that needs one; `facts` are said of every
-    image (RecipeError when there is none)."""
+    """The packages of one build of `recipe`. `base` replaces the base of every target that needs one; `facts` go into every image
+    (RecipeError when the recipe has no image)."""
 
     def __init__(
         self,
@@ -93,7 +97,7 @@ class Packages:
         self._cache = store.root / care.BASES
 
     def pack(self, candidate: Candidate, model: Model, sample: Mapping[str, Any]) -> Package:
-        """The candidate's package. PackError, LimitError and ServiceError as `pack.pack` and `oci` raise them."""
+        """Make the candidate's package. PackError, LimitError and ServiceError as of `pack.pack` and `oci`."""
         request, content = self._request(candidate, model, sample)
         target, base = candidate.target, request.base
         action: dict[str, Any] = {
@@ -121,19 +125,22 @@ class Packages:
         return self._package(artifact, entry.dir / PACKAGE, request, content)
 
     def lay_out(self, candidate: Candidate, model: Model, sample: Mapping[str, Any]) -> Package:
-        """What `pack` refuses because it is too large to ship, as a bare directory: what others are compared with must be run."""
-        return self._laid_out(candidate, *self._request(candidate, model, sample))
+        """A package that is too large to ship, as a bare directory. A baseline has to run, because others are compared with it."""
+        return self._directory_package(candidate, *self._request(candidate, model, sample))
 
     def twin(self, candidate: Candidate, model: Model, sample: Mapping[str, Any], arch: str | None = None) -> Package:
-        """What a package computes that cannot run here (a GPU's, another architecture's), as a bare directory that this machine's
-        processor can run: the same graph, or its twin with the same roundings, on onnxruntime for `arch`, the package's own where
-        it is not said. Accuracy is measured on it, and nothing else."""
+        """The twin of a package that cannot run here (for a GPU, or another architecture): a bare directory for this machine's
+        processor.
+
+        It has the same graph, or one with the same roundings, and onnxruntime for `arch` (None: the package's own). Only accuracy
+        is measured on it.
+        """
         arch = arch or candidate.target.arch
         here = dataclasses.replace(candidate, target=on_processor(arch, candidate.target.config.memory_mb))
         python = pack.python_of(candidate.target, self.base_of(candidate.target), self._cache)
-        return self._laid_out(here, *self._request(here, model, sample, python))
+        return self._directory_package(here, *self._request(here, model, sample, python))
 
-    def _laid_out(self, candidate: Candidate, request: PackRequest, content: dict[str, Any]) -> Package:
+    def _directory_package(self, candidate: Candidate, request: PackRequest, content: dict[str, Any]) -> Package:
         action: dict[str, Any] = {"kind": "directory", "version": pack.VERSION, "name": self._recipe.name}
         kind = candidate.target.kind
         action |= {
@@ -157,7 +164,7 @@ class Packages:
     def _request(
         self, candidate: Candidate, model: Model, sample: Mapping[str, Any], python: str | None = None
     ) -> tuple[PackRequest, dict[str, Any]]:
-        """What to pack, and the part of it that decides how the package behaves. `python`: for a directory without a base."""
+        """The request, and the part of it that decides the package's behaviour. `python`: for a directory without a base."""
         target, model_dir = candidate.target, self._store.path(model.tree)
         base = None if python else self.base_of(target)
         python = python or pack.python_of(target, base, self._cache)
@@ -201,7 +208,7 @@ class Packages:
 
     @contextmanager
     def unpacked(self, packages: Mapping[str, Package]) -> Iterator[dict[str, Path]]:
-        """The shipped bytes of each package as they will lie at /var/task, read-only, while the block runs."""
+        """Unpack each package as it will lie at /var/task, read-only, while the block runs."""
         with self._store.scratch() as work:
             yield {
                 id_: package.dir / TASK if (package.dir / TASK).is_dir() else pack.unpack(package.dir, work / str(index))
@@ -209,12 +216,12 @@ class Packages:
             }
 
     def needs_base(self, target: Target) -> bool:
-        """Whether what ships for this target lies over a base image."""
+        """Whether packages for this target lie over a base image."""
         return TARGETS[target.kind].needs_base
 
     def base_of(self, target: Target) -> Base | None:
-        """The resolved base of a target that needs one; a registry's is pinned in the lock by digest. RecipeError: no such base, or
-        not one for this target."""
+        """The resolved base of a target that needs one. The lock pins a registry's base by digest. RecipeError when there is no
+        such base for this target."""
         if not self.needs_base(target):
             return None
         from mlpack.oci import blobs, layout
@@ -247,12 +254,12 @@ class Packages:
 
     def _runtime(self, target: Target, python: str, *, text: bool, task: Mapping[str, Any] | None) -> RuntimeRequest:
         needs = (*TARGETS[target.kind].needs(target.config), "tokenizer")
-        self._keep(wheels.pinned(self._lock, python, target.arch, requirements(needs)))
+        self._keep(wheels.with_pins(self._lock, python, target.arch, requirements(needs)))
         request = pack.runtime_request(target, python, text, self._lock.wheels[wheels.platform_key(python, target.arch)])
         return request if task is None else dataclasses.replace(request, modules=(tasks.module_of(task["name"]),))
 
     def _keep(self, lock: wheels.Lock) -> None:
-        """Pin for this build. RecipeError where that could not be written down at its end, an hour later."""
+        """Take new pins for this build. RecipeError where they could not be written at its end, an hour later."""
         if lock == self._lock:
             return
         if not os.access(self._lock_path.parent, os.W_OK | os.X_OK):
@@ -263,7 +270,7 @@ class Packages:
         self._lock = lock
 
     def keep_lock(self) -> None:
-        """Write down what was pinned, for a build that has come to its end: one that fails leaves no lock behind."""
+        """Write the pins of a build that has come to its end. A build that fails leaves no lock."""
         # A build of another recipe in this directory may have pinned something since: its pins stay.
         there = wheels.read_lock(self._lock_path)
         merged = wheels.Lock(wheels={**there.wheels, **self._lock.wheels}, bases={**there.bases, **self._lock.bases})
@@ -278,7 +285,7 @@ class Packages:
         return None
 
     def _serving(self) -> dict[str, Any]:
-        """What decides how the package answers beside model and runtime."""
+        """Everything beside model and runtime that decides the package's answers."""
         serve, hooks = self._recipe.serve, self._hooks
         tokenizer = self._recipe.root / serve.tokenizer if serve.tokenizer else None
         return {
@@ -305,13 +312,13 @@ def _notes(runtime: RuntimeRequest, target: Target) -> tuple[str, ...]:
     from mlpack.targets.format import bytecode
 
     row = TARGETS[target.kind]
-    accepted = tuple(licenses.notice(each) for each in row.licenses(target.config))
+    notices = tuple(licenses.notice(each) for each in row.licenses(target.config))
     by = (f"the target {target.kind} is that of {row.plugin}",) if row.plugin else ()
-    return (*(() if runtime.interpreter else (bytecode.missing_note(runtime.python),)), *accepted, *by)
+    return (*(() if runtime.interpreter else (bytecode.missing_note(runtime.python),)), *notices, *by)
 
 
 def _plain(target: Target) -> dict[str, Any]:
-    """A target's config without its base: that goes into actions by digest."""
+    """A target's config without its base, which actions have by digest."""
     return {name: value for name, value in dataclasses.asdict(target.config).items() if name != "base"}
 
 

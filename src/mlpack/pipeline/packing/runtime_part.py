@@ -1,7 +1,12 @@
 """The runtime part of a package: mlpack's own runtime, the engines and libraries that its target needs, and their licences.
 
-Promises: equal requests give equal bytes; everything that decides them is in `runtime_key`; a library for another processor is
-refused. It is the same for every candidate of one target, so whoever calls may keep it. Will not resolve versions.
+Promises:
+- Equal requests give equal bytes. `runtime_key` has everything that decides them.
+- A library for another processor is refused.
+
+The part is the same for every candidate of one target, so the caller may keep it.
+
+Will not: resolve versions.
 """
 
 from __future__ import annotations
@@ -29,9 +34,9 @@ from mlpack.targets.format.bytecode import Interpreter
 from mlpack.targets.format.contents import LAYER_ROOT, TASK_ROOT
 
 VERSION = 1
-"""Raised whenever equal requests would give other bytes."""
+"""Raised when equal requests would give other bytes."""
 FUNCTION = ("loop", "bench", "hooks", "portions")
-"""What bootstrap.py starts in a package that is no worker, and what it imports there by name."""
+"""The modules that bootstrap.py starts in a package that is no worker, or imports there by name."""
 _ELF_MACHINES = {"x86_64": 0x3E, "arm64": 0xB7}
 
 
@@ -52,20 +57,20 @@ class RuntimeRequest:
 
 
 def runtime_request(target: Target, python: str, text: bool, pins: tuple[Pin, ...]) -> RuntimeRequest:
-    """What `target` needs as its runtime part, with the interpreter of this machine that can compile for it."""
+    """The request for a target's runtime part, with the interpreter of this machine that can compile for it."""
     prefix = LAYER_ROOT if getattr(target.config, "layer", False) else TASK_ROOT
     needs = TARGETS[target.kind].needs(target.config)
-    needed = set(requirements((*needs, "tokenizer") if text else needs))
-    chosen = tuple(sorted((pin for pin in pins if f"{pin.name}=={pin.version}" in needed), key=lambda pin: pin.name))
-    if len(chosen) != len(needed):
+    names = set(requirements((*needs, "tokenizer") if text else needs))
+    target_pins = tuple(sorted((pin for pin in pins if f"{pin.name}=={pin.version}" in names), key=lambda pin: pin.name))
+    if len(target_pins) != len(names):
         raise PackError(
-            f"{wheels.LOCK_NAME} does not pin {' and '.join(sorted(needed))} for {python} on {target.arch}: delete it to pin anew"
+            f"{wheels.LOCK_NAME} does not pin {' and '.join(sorted(names))} for {python} on {target.arch}: delete it to pin anew"
         )
     return RuntimeRequest(
         python=python,
         arch=target.arch,
         text=text,
-        pins=chosen,
+        pins=target_pins,
         prefix=prefix,
         needs=needs,
         interpreter=bytecode.interpreter(python),
@@ -73,7 +78,7 @@ def runtime_request(target: Target, python: str, text: bool, pins: tuple[Pin, ..
 
 
 def requirements(needs: Iterable[str]) -> tuple[str, ...]:
-    """The distributions behind these names of `wheel_rules.NEEDS`, each once. PackError for a name that is none."""
+    """The distributions behind these names of `wheel_rules.NEEDS`, each once. PackError for an unknown name."""
     needs = tuple(needs)
     if strange := [name for name in needs if name not in NEEDS]:
         raise PackError(f"a target needs {strange[0]!r} in its runtime part, which is none of {', '.join(NEEDS)}")
@@ -81,7 +86,7 @@ def requirements(needs: Iterable[str]) -> tuple[str, ...]:
 
 
 def runtime_key(request: RuntimeRequest) -> dict[str, Any]:
-    """Everything that decides what `runtime_tree` writes, as JSON for an action: the runtime's own sources among it."""
+    """Everything that decides the bytes of `runtime_tree`, the runtime's own sources included, as JSON for an action."""
     return {
         "runtime": str(_sources_digest(request)),
         "python": request.python,
@@ -96,11 +101,11 @@ def runtime_key(request: RuntimeRequest) -> dict[str, Any]:
 
 
 def runtime_tree(request: RuntimeRequest, out_dir: Path) -> tuple[str, ...]:
-    """bootstrap.py, mlpack_runtime/, lib/, site/ and licenses/ in `out_dir`, which is empty; returns notes for the user.
+    """Write bootstrap.py, mlpack_runtime/, lib/, site/ and licenses/ into `out_dir`, which is empty; returns notes for the user.
 
     Reads the wheels from the index or uv's cache (ServiceError, PackError); PackError when a library is for another processor.
     """
-    with space(out_dir):
+    with explain_full_disk(out_dir):
         installed = out_dir / ".installed"
         wheels.install(request.pins, request.python, request.arch, installed)
         notes = assemble_runtime(installed, request, out_dir)
@@ -109,7 +114,7 @@ def runtime_tree(request: RuntimeRequest, out_dir: Path) -> tuple[str, ...]:
 
 
 def assemble_runtime(installed: Path, request: RuntimeRequest, out_dir: Path) -> tuple[str, ...]:
-    """What `runtime_tree` does after the wheels were unpacked to `installed`, whose kept files are moved."""
+    """Do the rest of `runtime_tree` with the wheels unpacked in `installed`, whose files are moved."""
     for path in wheels.slim(installed, out_dir, rules_of(request.needs)):
         _check_machine(out_dir / path, request.arch)
     sources = _sources()
@@ -124,8 +129,8 @@ def assemble_runtime(installed: Path, request: RuntimeRequest, out_dir: Path) ->
 
 
 def copy(source: str | Path, target: str | Path) -> None:
-    """A file's bytes, readable by everybody: its mode and times are this machine's business. Never a second name for the same file:
-    onnx refuses to load weights that have one, and a step may be reading the model meanwhile."""
+    """Copy a file's bytes, readable by everybody, without its mode and times. Never a hard link: onnx refuses to load weights that
+    have one, and a step may be reading the model meanwhile."""
     shutil.copyfile(source, target)
     Path(target).chmod(0o644)
 
@@ -138,7 +143,7 @@ def _sources() -> Path:
 
 
 def _source_names(sources: Path, request: RuntimeRequest) -> tuple[str, ...]:
-    """Files of mlpack's own runtime: all of them for a worker, for a function what it can ever import."""
+    """Files of mlpack's own runtime: all of them for a worker; for a function those that it can import."""
     every = tuple(path for path, entry in digest.entries(sources) if path.endswith(".py") and entry.is_file())
     if "aws" in request.needs:
         return every
@@ -147,8 +152,8 @@ def _source_names(sources: Path, request: RuntimeRequest) -> tuple[str, ...]:
 
 
 def reachable(sources: Path, roots: Iterable[str]) -> set[str]:
-    """The modules of mlpack_runtime that these import at any time, themselves and the packages that they lie in included; not what
-    only type checkers read. Names are dotted, below mlpack_runtime: `serving.breaker`."""
+    """The modules of mlpack_runtime that `roots` import at any time, with `roots` and their packages, but without imports for type
+    checkers. Names are dotted, below mlpack_runtime: `serving.breaker`."""
     modules: set[str] = set()
     pending = list(roots)
     while pending:
@@ -160,7 +165,7 @@ def reachable(sources: Path, roots: Iterable[str]) -> set[str]:
 
 
 def file_of(sources: Path, name: str) -> str | None:
-    """Where this module of mlpack_runtime lies below `sources`; None where it is none: a name in a module, or the root."""
+    """The path of this module of mlpack_runtime below `sources`; None for a name inside a module, or the root."""
     inside = name.replace(".", "/")
     return next((path for path in (f"{inside}.py", f"{inside}/__init__.py") if name and (sources / path).is_file()), None)
 
@@ -197,12 +202,12 @@ def _check_machine(path: Path, arch: str) -> None:
 
 
 @contextmanager
-def space(directory: Path) -> Iterator[None]:
-    """A full disk is told by the directory that it is full at."""
+def explain_full_disk(directory: Path) -> Iterator[None]:
+    """Name the directory in the error of a full disk."""
     try:
         yield
     except OSError as error:
-        # No PackError: a full disk is no candidate's fault, and the build must not go on to choose another.
+        # No PackError: a full disk is no candidate's fault, and the build must not choose another one for it.
         if full := full_disk(str(error)):
             raise OSError(full.errno, full.strerror, str(directory)) from error
         raise

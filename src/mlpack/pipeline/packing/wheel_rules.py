@@ -1,7 +1,11 @@
-"""What ships of each wheel that packages are made of, and why: tables, and nothing else.
+"""Tables: the wheels that packages are made of, and which of their files ship, and why.
 
-Promises: `rules_of` names a place or a refusal for every file of the wheels that a target needs, as they were unpacked and looked
-at; first match wins, `*` crosses directories, and what no rule names is refused by `wheels.slim`. Will not read a wheel.
+Promises:
+- `rules_of` names a place, or a reason to leave it out, for every file of the wheels that a target needs. We unpacked and read
+  them.
+- The first match wins, and `*` crosses directories. `wheels.slim` refuses a file that no rule names.
+
+Will not: read a wheel.
 """
 
 from __future__ import annotations
@@ -12,31 +16,31 @@ ENGINE = "onnxruntime==1.31.1"
 """The oldest release with every session key that the runtime sets, and whose arm64 build starts without the CPU lists in /sys
 that Lambda lacks (fixed by microsoft/onnxruntime pull request 28230). Its C API is what `mlpack_runtime.ort` was tested with."""
 TOKENIZER = "tokenizers==0.22.2"
-"""The release that the builder's own transformers wants (`tokenizers<0.23`): build and package tokenise with the same code."""
+"""The release that the build's transformers needs (`tokenizers<0.23`): build and package tokenise with the same code."""
 ENGINE_CUDA = "onnxruntime-gpu==1.31.1"
 """The same release with the CUDA provider beside it (284 MB); the base must have CUDA 13's libraries: `worker.CUDA_NEEDS`."""
 AWS = ("botocore==1.44.5", "jmespath==1.1.0", "python-dateutil==2.9.0.post0", "six==1.17.0", "urllib3==2.8.0")
-"""What a worker speaks with SQS, S3 and DynamoDB through: boto3 without boto3, whose resources and transfers it has no use for."""
+"""The client of a worker for SQS, S3 and DynamoDB: boto3's lower layer, without the resources and transfers of boto3."""
 TENSORRT = {
     "rtx": ("tensorrt-rtx-cu12-bindings==1.7.1.116", "tensorrt-rtx-cu12-libs==1.7.1.116"),
     "lean": ("tensorrt-lean-cu12-bindings==11.4.0.106", "tensorrt-lean-cu12-libs==11.4.0.106"),
 }
-"""By flavour, as an index spells them. An engine is read by the very version that it was built for, so these are exact."""
+"""By flavour. Versions are exact, because only the version that built an engine can read it."""
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "engine": (ENGINE,),
     "engine-cuda": (ENGINE_CUDA,),
     "tokenizer": (TOKENIZER,),
     "aws": AWS,
-    **{f"tensorrt-{flavour}": wanted for flavour, wanted in TENSORRT.items()},
+    **{f"tensorrt-{flavour}": distributions for flavour, distributions in TENSORRT.items()},
 }
-"""What a target's runtime part can need, by a name, and the distributions that it is made of."""
+"""The needs of runtime parts, by name, and the distributions for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One line of the table: files matching `pattern` go `to` their place, or out. A place that ends in `/` is a directory for
-    them, one that ends in `/*` a directory for their whole paths."""
+    """One row of the table: files that match `pattern` go `to` a place; with None they do not ship. A place that ends in `/` is a
+    directory for the files, one that ends in `/*` a directory for their whole paths."""
 
     pattern: str
     to: str | None
@@ -44,7 +48,7 @@ class Rule:
 
 
 _SERVICES = ("sqs", "s3", "dynamodb", "sts")
-"""What a worker speaks with; sts for the roles of web identities."""
+"""The services of a worker; sts is for the roles of web identities."""
 
 _AWS_RULES: tuple[Rule, ...] = (
     *(
@@ -102,7 +106,7 @@ _CUDA_RULES: tuple[Rule, ...] = (
         for file in ("METADATA", "licenses/*")
     ),
 )
-"""Before `RULES`: what the processor's engine has no use for."""
+"""These come before `RULES`: files that the engine for processors does not use."""
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -139,7 +143,7 @@ RULES: tuple[Rule, ...] = (
     Rule(pattern="*.dist-info/*", to=None, reason="records of an installer that will never run again"),
     Rule(pattern=".lock", to=None, reason="uv's own"),
 )
-"""First match wins; `*` crosses directories. A file that no rule names is refused: a new engine release must be looked at."""
+"""The first match wins; `*` crosses directories. A file that no rule names is refused, so somebody has to read a new release."""
 
 
 def rules_of(needs: tuple[str, ...]) -> tuple[Rule, ...]:

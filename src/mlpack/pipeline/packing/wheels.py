@@ -1,7 +1,12 @@
-"""Python distributions for another platform: resolved with hashes, fetched without running any of them, slimmed, pinned.
+"""Python distributions for another platform: resolved with hashes, fetched, unpacked, slimmed and pinned.
 
-Promises: with a lock nothing is resolved anew; every file that ships comes from a wheel whose sha256 is in the lock; no code of a
-wheel is executed (`uv` only unpacks it); what is kept and dropped, and why, is one table. Will not build from source.
+Promises:
+- What the lock pins is not resolved again. Every file that ships comes from a wheel whose sha256 is in the lock.
+- No code of a wheel is executed: `uv` only unpacks it.
+- One table says which files ship, and why.
+
+Will not: build from source.
+
 Sources: `uv pip compile --generate-hashes`, `uv pip install --require-hashes`; the contents of the two wheels, as unpacked.
 """
 
@@ -33,11 +38,11 @@ __all__ = [
     "Pin",
     "Rule",
     "install",
-    "pinned",
     "platform_key",
     "read_lock",
     "resolve",
     "slim",
+    "with_pins",
     "write_lock",
 ]
 
@@ -46,13 +51,13 @@ LOCK_BYTES = 16 << 20
 """A lock of three wheels on six platforms has 4 KB."""
 _SCHEMA = 1
 _PLATFORMS = {"x86_64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28"}
-"""glibc 2.28: what the engine's wheel needs; Amazon Linux 2023 (Lambda's Python 3.12 and later) has 2.34, its 3.11 image 2.26."""
+"""The engine's wheel needs glibc 2.28; Amazon Linux 2023 (Lambda's Python 3.12 and later) has 2.34, its 3.11 image 2.26."""
 _TIMEOUT_S = 600
-_SHOWN = 300
+_MAX_CHARS = 300
 _VERSION = r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,199}"
 _KEY_LETTERS = 1000
 _HASHES = 1000
-"""Of one distribution: a wheel a platform and Python; the most that a real one has is some hundred."""
+"""The most hashes of one distribution: one for each wheel. Real ones have some hundred."""
 _UNREACHABLE = re.compile(
     r"failed to fetch|error sending request|dns error|connection (refused|reset)|timed? ?out|network|unreachable|certificate"
     r"|status (server|client) error|offline|Network connectivity is disabled",
@@ -71,14 +76,14 @@ class Pin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """What `mlpack.lock` holds. `wheels` by `python-arch` (`3.13-arm64`), `bases` by `reference arch`: an image's digest."""
+    """The content of `mlpack.lock`. `wheels` by `python-arch` (`3.13-arm64`), `bases` by `reference arch`: an image's digest."""
 
     wheels: Mapping[str, tuple[Pin, ...]] = field(default_factory=dict)
     bases: Mapping[str, Digest] = field(default_factory=dict)
 
 
 def resolve(requirements: Sequence[str], python: str, arch: str) -> tuple[Pin, ...]:
-    """The exact versions, with hashes, of these requirements (not of what they need in turn: the runtime needs none of it).
+    """The exact versions, with hashes, of these requirements, without their dependencies: the runtime needs none of those.
 
     `python`: "3.13"; `arch`: x86_64 or arm64. ServiceError when the index cannot be reached; PackError when it has no such wheel.
     """
@@ -87,7 +92,7 @@ def resolve(requirements: Sequence[str], python: str, arch: str) -> tuple[Pin, .
         source.write_text("\n".join(sorted(requirements)) + "\n")
         command = ["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-deps", "--generate-hashes"]
         _uv([*command, *_platform(python, arch), "--output-file", str(resolved), str(source)], f"Python {python} on {arch}")
-        return _parse(resolved.read_text())
+        return _read_pins(resolved.read_text())
 
 
 def install(pins: Sequence[Pin], python: str, arch: str, out_dir: Path) -> None:
@@ -97,17 +102,17 @@ def install(pins: Sequence[Pin], python: str, arch: str, out_dir: Path) -> None:
     """
     lines = [" ".join([f"{p.name}=={p.version}", *(f"--hash=sha256:{each}" for each in p.sha256s)]) for p in pins]
     with temporary.directory("install") as name:
-        pinned = Path(name, "pinned.txt")
-        pinned.write_text("\n".join(lines) + "\n")
+        requirements_file = Path(name, "pinned.txt")
+        requirements_file.write_text("\n".join(lines) + "\n")
         # Copies, not links: a package's files get modes of their own, and uv's cache must not be changed by that.
         command = ["pip", "install", "--quiet", "--no-deps", "--require-hashes", "--link-mode", "copy", "--target", str(out_dir)]
-        _uv([*command, *_platform(python, arch), "--requirements", str(pinned)], f"Python {python} on {arch}")
+        _uv([*command, *_platform(python, arch), "--requirements", str(requirements_file)], f"Python {python} on {arch}")
 
 
 def slim(installed: Path, out_dir: Path, rules: tuple[Rule, ...] = RULES) -> tuple[str, ...]:
-    """Move what `rules` keep from `installed` to its place below `out_dir`; returns the placed paths, sorted.
+    """Move the files that ship by `rules` from `installed` to their places below `out_dir`; returns these paths, sorted.
 
-    PackError when a file is named by no rule, or two files would get one place.
+    PackError when no rule names a file, or two files would get one place.
     """
     placed: dict[str, str] = {}
     for path, entry in list(digest.entries(installed)):
@@ -144,7 +149,7 @@ def read_lock(path: Path) -> Lock:
             schema = f"schema {data['schema']!r:.60}"
             raise RecipeError(f"{path}: {schema}; this mlpack reads {_SCHEMA}. Update mlpack, or delete the lock")
         return Lock(
-            wheels={_text(key): tuple(_pin(each) for each in pins) for key, pins in data["wheels"].items()},
+            wheels={_text(key): tuple(_read_pin(each) for each in pins) for key, pins in data["wheels"].items()},
             bases={_text(key): Digest(text) for key, text in data["bases"].items()},
         )
     except FileNotFoundError:
@@ -152,12 +157,12 @@ def read_lock(path: Path) -> Lock:
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}. Restore it, or delete it to pin anew") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        why = f"{type(error).__name__}: {error}"[:_SHOWN]
+        why = f"{type(error).__name__}: {error}"[:_MAX_CHARS]
         raise RecipeError(f"{path}: not a lock that mlpack wrote ({why}). Restore it, or delete it to pin anew") from None
 
 
 def write_lock(path: Path, lock: Lock) -> None:
-    """Write `lock` to `path`, sorted, one text for one lock, whole or not at all. Leaves an equal file alone."""
+    """Write `lock` to `path`, sorted, whole or not at all. Equal locks have equal bytes, and an equal file is left alone."""
     wheels: dict[str, list[dict[str, Any]]] = {
         key: [{"name": p.name, "version": p.version, "sha256": sorted(p.sha256s)} for p in sorted(pins, key=lambda p: p.name)]
         for key, pins in lock.wheels.items()
@@ -171,9 +176,9 @@ def write_lock(path: Path, lock: Lock) -> None:
     atomically.write(path, text.encode())
 
 
-def pinned(lock: Lock, python: str, arch: str, requirements: Sequence[str] = (ENGINE, TOKENIZER)) -> Lock:
-    """`lock` with pins of `requirements` for this platform; those that it lacks are resolved now, the others stay. Another version
-    of a distribution goes. Errors as of `resolve`."""
+def with_pins(lock: Lock, python: str, arch: str, requirements: Sequence[str] = (ENGINE, TOKENIZER)) -> Lock:
+    """`lock` with pins of `requirements` for this platform. Missing ones are resolved now and replace other versions; the others
+    stay. Errors as of `resolve`."""
     key = platform_key(python, arch)
     pins = {f"{p.name}=={p.version}": p for p in lock.wheels.get(key, ())}
     missing = [each for each in requirements if each not in pins]
@@ -189,20 +194,20 @@ def platform_key(python: str, arch: str) -> str:
 
 
 def _text(key: str) -> str:
-    """A key of the lock. ValueError for an endless one, and for halves of surrogate pairs, which cannot be written."""
+    """A key of the lock. ValueError for one that is too long, or has half a surrogate pair, which cannot be written."""
     key.encode()
     if len(key) > _KEY_LETTERS:
         raise ValueError(f"a key of {len(key):,} letters")
     return key
 
 
-def _pin(data: Mapping[str, Any]) -> Pin:
+def _read_pin(data: Mapping[str, Any]) -> Pin:
     if not isinstance(data["sha256"], list):
         raise TypeError("sha256 is no list")
     pin = Pin(name=data["name"], version=data["version"], sha256s=tuple(data["sha256"]))
     if not 0 < len(pin.sha256s) <= _HASHES:
         raise ValueError(f"{pin.name!r:.60}: {len(pin.sha256s)} hashes")
-    # What stands here is put into a requirements file: nothing in it may be read as an option or another requirement.
+    # Both go into a requirements file: neither may be read as an option or another requirement.
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", pin.name) or not re.fullmatch(_VERSION, pin.version):
         raise ValueError(f"not a name and version: {pin.name!r:.80} {pin.version!r:.80}")
     if not pin.sha256s or not all(re.fullmatch(r"[0-9a-f]{64}", each) for each in pin.sha256s):
@@ -210,7 +215,7 @@ def _pin(data: Mapping[str, Any]) -> Pin:
     return pin
 
 
-def _parse(text: str) -> tuple[Pin, ...]:
+def _read_pins(text: str) -> tuple[Pin, ...]:
     pins = []
     for line in text.replace("\\\n", " ").splitlines():
         words = line.split()
@@ -218,7 +223,7 @@ def _parse(text: str) -> tuple[Pin, ...]:
             continue
         name, _, version = words[0].partition("==")
         hashes = sorted(word.removeprefix("--hash=sha256:") for word in words[1:] if word.startswith("--hash=sha256:"))
-        pins.append(_pin({"name": name, "version": version, "sha256": hashes}))
+        pins.append(_read_pin({"name": name, "version": version, "sha256": hashes}))
     return tuple(sorted(pins, key=lambda p: p.name))
 
 
@@ -227,26 +232,26 @@ def _platform(python: str, arch: str) -> list[str]:
 
 
 def _uv(arguments: Sequence[str], what: str) -> None:
-    """Run uv, which reads its own configuration and environment for the index to use, as the user set it up."""
+    """Run uv, which takes the index from the user's own configuration and environment."""
     import sys
 
     import uv
 
     command = [uv.find_uv_bin(), *arguments, "--python", sys.executable, "--no-python-downloads"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
         raise ServiceError(f"the package index did not answer within {_TIMEOUT_S} s: try again later", retryable=True) from None
-    if done.returncode == 0:
+    if result.returncode == 0:
         return
-    if full := full_disk(done.stderr):
+    if full := full_disk(result.stderr):
         raise full
-    text = _shortened(done.stderr)
-    if re.search(r"hash mismatch", done.stderr, re.IGNORECASE):
+    text = _shorten(result.stderr)
+    if re.search(r"hash mismatch", result.stderr, re.IGNORECASE):
         raise PackError(
             f"the package index serves other bytes than {LOCK_NAME} pins: find out why before you use them. uv says: {text}"
         )
-    if _UNREACHABLE.search(done.stderr):
+    if _UNREACHABLE.search(result.stderr):
         raise ServiceError(
             f"the package index could not be reached: check the network, or point uv at yours (UV_DEFAULT_INDEX). uv says: {text}",
             retryable=True,
@@ -254,6 +259,6 @@ def _uv(arguments: Sequence[str], what: str) -> None:
     raise PackError(f"the package index has no suitable wheels for {what}: choose another Python version. uv says: {text}")
 
 
-def _shortened(text: str, limit: int = 600) -> str:
+def _shorten(text: str, limit: int = 600) -> str:
     words = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())
     return words if len(words) <= limit else words[:limit] + " …"

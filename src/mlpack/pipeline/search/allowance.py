@@ -1,7 +1,10 @@
-"""How long a search may take: what the recipe says, or what the float's own build took, a few times over.
+"""The time for a search: the recipe's minutes, or a multiple of the time that the float's build takes.
 
-Promises: seconds are those of the first time, kept with what they were taken of, so that a build which finds everything in the
-store ends where the first one ended. It ends nothing itself.
+Promises:
+- Every form counts with the seconds of its first evaluation, which the store keeps. So a build from the store ends its searches
+  where the first build ended them.
+
+Will not: end a search. The caller does.
 """
 
 from __future__ import annotations
@@ -15,59 +18,59 @@ from mlpack.core import digest, machine
 from mlpack.core.records import Result
 from mlpack.core.stats import median
 from mlpack.core.text import words
-from mlpack.core.trails import SearchBudget as Wanted
+from mlpack.core.trails import SearchBudget
 from mlpack.pipeline import transform
 from mlpack.pipeline.evidence import Bench, Data
 from mlpack.pipeline.measuring.measure import Effort, Subject, child
 from mlpack.pipeline.packing.packages import Package, subject_of
 
 TIMES = 3.0
-"""A float build, the same for a candidate, and this many times as much for forms in between are five, with what one form takes
-longer than the one before to spare."""
+"""With the builds of the float and of the candidate itself this makes five times the float's build, and leaves time to spare for
+forms that take longer."""
 LEAST_S = 20.0
-"""A build of a small model is over in seconds, most of which are no work on it."""
+"""The least time: a build of a small model takes seconds, most of them overhead."""
 _FEW = 4
-"""Calls that tell about how long one takes."""
+"""Calls from which the time of one is estimated."""
 _VERSION = 1
 
 
 class Allowance:
-    """The seconds of one build's searches, all together, and what of them is spent."""
+    """The seconds for all searches of one build, and the seconds spent."""
 
-    def __init__(self, wanted: Wanted) -> None:
-        self._wanted = wanted
+    def __init__(self, budget: SearchBudget) -> None:
+        self._budget = budget
         self._floats: dict[str, float] = {}
         self._spent = 0.0
         self._longest = 0.0
 
-    def widen(self, float_: Result, package: Package, bench: Bench, data: Data) -> None:
-        """Take a target's float into account."""
-        if not self._wanted.said and float_.candidate.id not in self._floats:
-            self._floats[float_.candidate.id] = seconds_of(float_, package, bench, data)
+    def widen(self, baseline: Result, package: Package, bench: Bench, data: Data) -> None:
+        """Add the time of a target's float."""
+        if not self._budget.said and baseline.candidate.id not in self._floats:
+            self._floats[baseline.candidate.id] = seconds_of(baseline, package, bench, data)
 
     @property
     def seconds(self) -> float:
-        """What all searches may take."""
-        most = 60 * (self._wanted.minutes or 0.0)
-        return most if self._wanted.said else min(most, max(LEAST_S, TIMES * sum(self._floats.values())))
+        """The seconds for all searches."""
+        most = 60 * (self._budget.minutes or 0.0)
+        return most if self._budget.said else min(most, max(LEAST_S, TIMES * sum(self._floats.values())))
 
     def spend(self, seconds: float, *, form: bool = True) -> None:
-        """A form took so long the first time, or what had to be known before."""
+        """Count the seconds of a form's first evaluation, or with `form` false those of other work."""
         self._spent += seconds
         self._longest = max(self._longest, seconds if form else 0.0)
 
     def over(self) -> str:
-        """Why no further form is begun, in words; '' where one is. Without `minutes` one is begun only where the longest so far
-        would come to its end."""
-        if self._wanted.said:
-            return f"the search's {self._wanted.minutes:g} minutes were over" if self._spent >= self.seconds else ""
+        """Why no further form is started, in words; '' where there is time. Without `minutes` there has to be time for a form as
+        long as the longest so far."""
+        if self._budget.said:
+            return f"the search's {self._budget.minutes:g} minutes were over" if self._spent >= self.seconds else ""
         if self._spent + self._longest <= self.seconds:
             return ""
         return f"the search's {words.seconds(self.seconds)}, {TIMES:g} times what the float's build takes, would be over"
 
 
-def seconds_of(float_: Result, package: Package, bench: Bench, data: Data) -> float:
-    """What the float's build takes: its steps as they took, and its measurement, by its start and a few calls."""
+def seconds_of(baseline: Result, package: Package, bench: Bench, data: Data) -> float:
+    """Seconds of the float's build: the recorded time of its steps, and an estimate for its measurement."""
     action = {
         "kind": "pace",
         "version": _VERSION,
@@ -79,15 +82,15 @@ def seconds_of(float_: Result, package: Package, bench: Bench, data: Data) -> fl
     with bench.store.entry(action, repeatable=False) as entry:
         if not entry.hit:
             with bench.packages.unpacked({"float": package}) as folders:
-                subject = subject_of(float_.candidate.id, package, folders["float"])
-                found = measured_in(subject, data.dir, len(data.calls), bench.effort)
-            (entry.dir / "seconds.json").write_bytes(digest.canonical_json({"seconds": round(found, 3)}))
-    steps = sum(run.seconds for run in float_.model.steps) if float_.model else 0.0
+                subject = subject_of(baseline.candidate.id, package, folders["float"])
+                measuring = measuring_seconds(subject, data.dir, len(data.calls), bench.effort)
+            (entry.dir / "seconds.json").write_bytes(digest.canonical_json({"seconds": round(measuring, 3)}))
+    steps = sum(run.seconds for run in baseline.model.steps) if baseline.model else 0.0
     return steps + float(transform.read_json(entry.dir / "seconds.json")["seconds"])
 
 
-def measured_in(subject: Subject, calls_dir: Path, n_calls: int, effort: Effort) -> float:
-    """About how many seconds a measurement of this package alone takes, accuracy included, by one start and a few calls."""
+def measuring_seconds(subject: Subject, calls_dir: Path, n_calls: int, effort: Effort) -> float:
+    """Estimated seconds for measuring this package alone, accuracy included, from one start and a few calls."""
     began = time.perf_counter()
     with child(subject, calls_dir, frozenset(sorted(os.sched_getaffinity(0))[-subject.threads :])) as running:
         running.ask(op="load")

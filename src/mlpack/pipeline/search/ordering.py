@@ -1,7 +1,9 @@
-"""In which order nodes go back to float, and what goes with them: islands of 8 bits that do not pay for their borders.
+"""The order in which nodes go back to float, together with the islands of 8 bits that then cost more at their borders than they
+save.
 
-Promises: counted on the graph, not timed; more nodes in float never mean fewer. Where nobody asks for speed only the order is
-given.
+Promises:
+- It counts on the graph and times nothing. More nodes in float never mean fewer.
+- Without a wish for speed only the order is given.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ if TYPE_CHECKING:
     import onnx
 
 _LEAST = 0.05
-"""Of all multiplications, less than which 8 bits have to save after their borders, a form is not worth a trial. A detector of which
-they saved 0.19 took 0.91 of the float's time."""
+"""The least share of all multiplications that 8 bits have to save after the cost of their borders. Below it a form is not worth a
+trial. A detector for which they saved 0.19 took 0.91 of the float's time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """`nodes`: what goes to float first, first. `damage`: as the ladder is told it. `static`: those with fixed ranges, whose
-    borders can be counted. `quick`: whether somebody asks for speed."""
+    """`nodes`: in the order in which they go to float. `damage`: for the ladder. `static`: the nodes with fixed ranges, whose
+    borders can be counted. `quick`: whether a budget or `prefer` asks for speed."""
 
     nodes: tuple[str, ...]
     damage: tuple[float, ...]
@@ -34,21 +36,21 @@ class Order:
     graph: onnx.ModelProto
     quick: bool
 
-    def kept(self, count: int) -> tuple[str, ...]:
-        """What is in float when so many are: those, and what does not pay any more."""
+    def float_nodes(self, count: int) -> tuple[str, ...]:
+        """The nodes in float when the first `count` are: these, and the islands that do not pay any more."""
         first = self.nodes[:count]
         if not self.quick or not count:
             return first
         return (*first, *islands.unpaying(self.graph, self.static - set(first), self.loads))
 
     def saves(self, count: int = 0) -> bool:
-        """Whether something is gained with so many in float, or that cannot be told."""
+        """Whether 8 bits still save work with so many nodes in float. True where that is not known."""
         if not self.quick or len(self.static) < len(self.nodes):
             return True
         return islands.saved(self.graph, self.static - set(self.nodes[:count]), self.loads) > _LEAST
 
     def reach(self) -> int | None:
-        """With more than so many in float nothing is gained; None where that cannot be told."""
+        """The most nodes in float with which 8 bits still save work; None where that is not known."""
         if not self.quick or len(self.static) < len(self.nodes):
             return None
         low, high = 0, len(self.nodes)
@@ -61,10 +63,14 @@ class Order:
         return low
 
 
-def ordered(rows: Sequence[NodeDamage], graph: onnx.ModelProto, static: Collection[str], *, accurate: bool, quick: bool) -> Order:
-    """The order of these nodes, which are ranked by damage. `accurate`: the first form is, so that only speed is to be gained, and
-    nodes where integers pay least go first. Else those that do most damage: by themselves where some stand out, or where nobody
-    asks for speed; for what they save where damage is spread, because then some of what does little is worth little too."""
+def order_nodes(
+    rows: Sequence[NodeDamage], graph: onnx.ModelProto, static: Collection[str], *, accurate: bool, quick: bool
+) -> Order:
+    """The order for these nodes, which are ranked by damage.
+
+    With `accurate` the first form is accurate and only too slow: the nodes where integers save least go first. Otherwise the nodes
+    with the most damage go first; where speed counts and no node stands out, those with the most damage for the work they save.
+    """
     damage = tuple(row.damage for row in rows)
     if accurate:
         rows = sorted(rows, key=lambda row: row.intensity)
