@@ -14,7 +14,7 @@ from tests.support.hostile import CONTROL as HIDDEN
 from tests.support.hostile import LOG, commands
 from tests.support.outcomes import as_json, outcome, result, typed, typical
 
-from mlpack.cli.console import Console, annotate, borrow, complain, say, tell
+from mlpack.cli.console import Console, annotate, complain, route_warnings, say, tell
 from mlpack.core.records import Budgets
 from mlpack.errors import PassError, RecipeError
 from mlpack.pipeline.outcome import summarize
@@ -282,7 +282,7 @@ def test_warnings_and_loggers_of_others_are_messages_too(
 ) -> None:
     monkeypatch.setattr(logging, "lastResort", logging.lastResort)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    borrow()
+    route_warnings()
     assert logging.lastResort is not None
     logging.lastResort.handle(logging.LogRecord("x", logging.WARNING, "x.py", 1, "a\n::error::%s", ("b\x1b[31m",), None))
     warnings.showwarning("a\n::error::b", UserWarning, "x.py", 1)

@@ -84,14 +84,14 @@ def test_a_full_stdout_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_reader_who_leaves_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stdout, "_left", [])
+    monkeypatch.setattr(stdout, "_broken_pipes", [])
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as pipe:
         monkeypatch.setattr(sys, "stdout", pipe)
-        assert not stdout.reader_left()
+        assert not stdout.has_reader_gone()
         stdout.row("a")
-        assert stdout.reader_left()
+        assert stdout.has_reader_gone()
         stdout.row("b")
 
 

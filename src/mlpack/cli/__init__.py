@@ -1,4 +1,5 @@
-"""The command line: words in, exit codes out. `main` is named here for the console script and `python -m mlpack.cli`."""
+"""The command line: it parses words and ends with an exit code. `main` is here for the console script and `python -m
+mlpack.cli`."""
 
 from mlpack.cli.commands import main
 

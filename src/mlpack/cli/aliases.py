@@ -1,4 +1,4 @@
-"""Aliases on the command line: promote, rollback, history, and the policies they ask. Parses, says, and chooses exit codes."""
+"""Aliases on the command line: promote, rollback, history, and policies. Commands parse, print and choose exit codes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 import mlpack
 from mlpack.cli import stdout
-from mlpack.cli.releases import Damaged, as_json, open_console, print_json, quiet_option, registry_option
+from mlpack.cli.releases import DamagedRows, as_json, open_console, print_json, quiet_option, registry_option
 from mlpack.core.text import sinks, words
 from mlpack.errors import ExitCode
 
@@ -37,8 +37,8 @@ def promote(  # noqa: PLR0913 - click hands every option over by itself
 ) -> None:
     """Point ALIAS at NAME@VERSION, after its gates: the alias's budgets, and what is live. Prints NAME@VERSION."""
     with open_console(quiet) as console:
-        opened = mlpack.open_registry(registry)
-        _say_outcome(opened.promote(reference, alias, force=force, why=why, expect=expect), console, as_json=as_json)
+        client = mlpack.open_registry(registry)
+        _print_outcome(client.promote(reference, alias, force=force, why=why, expect=expect), console, as_json=as_json)
 
 
 @click.command()
@@ -52,7 +52,7 @@ def promote(  # noqa: PLR0913 - click hands every option over by itself
 def rollback(quiet: bool, reference: str, why: str | None, expect: int | None, registry: str, as_json: bool) -> None:
     """Point an alias back at the last good release before this one. On AWS it needs only the table. Prints NAME@VERSION."""
     with open_console(quiet) as console:
-        _say_outcome(mlpack.open_registry(registry).rollback(reference, why=why, expect=expect), console, as_json=as_json)
+        _print_outcome(mlpack.open_registry(registry).rollback(reference, why=why, expect=expect), console, as_json=as_json)
 
 
 @click.command()
@@ -65,30 +65,30 @@ def rollback(quiet: bool, reference: str, why: str | None, expect: int | None, r
 @as_json
 def history(reference: str, at: str | None, limit: int | None, registry: str, as_json: bool) -> None:
     """List an alias's moves, newest first, as they are read; or what was live at a time."""
-    opened = mlpack.open_registry(registry)
+    client = mlpack.open_registry(registry)
     if at is not None:
-        move = opened.live_at(reference, at)
+        move = client.live_at(reference, at)
         return print_json(mlpack.registry_json(move)) if as_json else stdout.rows(_line(move))
-    moves = itertools.islice(opened.history(reference, whole=as_json), limit)
+    moves = itertools.islice(client.history(reference, whole=as_json), limit)
     if as_json:
         return print_json([mlpack.registry_json(move) for move in moves])
     for move in moves:
         stdout.rows(_line(move))
-        if stdout.reader_left():
+        if stdout.has_reader_gone():
             break
     return None
 
 
 def _line(move: Move) -> str:
-    """A move on one line; the reason comes last, because it is anything."""
+    """A move on one line. The reason comes last, because it is free text."""
     name, version, previous = (sinks.line(each) for each in (move.name, move.version, move.previous))
     before = f", before {name}@{previous}" if move.previous else ""
-    said = f"{move.revision}  {sinks.line(move.when)}  {name}@{version}  {sinks.line(move.kind)}{before}"
+    head = f"{move.revision}  {sinks.line(move.when)}  {name}@{version}  {sinks.line(move.kind)}{before}"
     by = f"by {sinks.line(move.who or 'unknown')}{'  forced' if move.forced else ''}"
-    return f"{said}  {by}{f'  {sinks.line(move.why)}' if move.why else ''}"
+    return f"{head}  {by}{f'  {sinks.line(move.why)}' if move.why else ''}"
 
 
-def _say_outcome(outcome: MoveResult, console: Console, *, as_json: bool) -> None:
+def _print_outcome(outcome: MoveResult, console: Console, *, as_json: bool) -> None:
     move = outcome.move
     for gate in move.gates if outcome.moved else ():
         note = console.note if gate["ok"] else console.warn
@@ -124,8 +124,8 @@ def policy_set(
     subject: str, budgets: tuple[str, ...], refuses: tuple[str, ...], expect: int | None, registry: str, as_json: bool
 ) -> None:
     """Set the whole policy of an alias, in place of the one before. A policy of NAME:ALIAS goes before *:ALIAS."""
-    made = mlpack.open_registry(registry).policies.set(subject, budgets=budgets, refuses=refuses, expect=expect)
-    print_json(mlpack.registry_json(made)) if as_json else stdout.rows(_policy_line(made))
+    saved = mlpack.open_registry(registry).policies.set(subject, budgets=budgets, refuses=refuses, expect=expect)
+    print_json(mlpack.registry_json(saved)) if as_json else stdout.rows(_policy_line(saved))
 
 
 @policy.command("show")
@@ -139,12 +139,12 @@ def policy_show(subject: str | None, registry: str, as_json: bool) -> int:
         one = policies.get(subject)
         print_json(mlpack.registry_json(one)) if as_json else stdout.rows(_policy_line(one))
         return ExitCode.OK
-    damaged = Damaged()
-    found = policies.all(damaged=damaged)
+    damaged = DamagedRows()
+    rows = policies.all(damaged=damaged)
     if as_json:
-        print_json([mlpack.registry_json(each) for each in found])
+        print_json([mlpack.registry_json(each) for each in rows])
         return damaged.code
-    for each in found:
+    for each in rows:
         stdout.rows(_policy_line(each))
     return damaged.code
 
@@ -159,8 +159,8 @@ def policy_remove(subject: str, expect: int | None, registry: str) -> None:
 
 
 def _policy_line(one: Policy) -> str:
-    said = mlpack.registry_json(one)
-    budgets = "  ".join(sinks.line(f"{key}={_limit(value)}") for key, value in said["budgets"].items()) or "no budgets"
+    record = mlpack.registry_json(one)
+    budgets = "  ".join(sinks.line(f"{key}={_limit(value)}") for key, value in record["budgets"].items()) or "no budgets"
     refuses = ", ".join(one.refuses) or "no regression"
     return f"{sinks.line(one.subject)}  revision {one.revision}  {budgets}  refuses {sinks.line(refuses)}"
 

@@ -1,4 +1,4 @@
-"""The verbs that look at what builds left, two compared, one explained; and at what plug-ins add to builds."""
+"""Commands that read builds and plug-ins: diff, explain and plugins."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def explain(path: Path, candidate: str | None, shapes: tuple[str, ...], as_json:
     return print_json(result.to_json()) if as_json else stdout.rows(result.text())
 
 
-def _shape(said: str) -> tuple[str, tuple[int, ...]]:
-    name, _, axes = said.rpartition("=")
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, _, axes = text.rpartition("=")
     numbers = axes.split(",")
     if not name or not all(number.isdecimal() and 0 < int(number) < 2**31 for number in numbers if number or len(numbers) > 1):
-        raise click.UsageError(f"--shape {said!r}: write INPUT=1,3,224,224, each axis at least 1")
+        raise click.UsageError(f"--shape {text!r}: write INPUT=1,3,224,224, each axis at least 1")
     return name, tuple(int(number) for number in numbers if number)
 
 

@@ -1,4 +1,4 @@
-"""The care of a registry on the command line: verify, gc, and the group `registry`. Parses, says, and chooses exit codes."""
+"""Upkeep of a registry on the command line: verify, gc, and the group `registry`. Commands parse, print and choose exit codes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import mlpack
 from mlpack.cli import stdout
 from mlpack.cli.releases import (
     Amount,
-    Damaged,
+    DamagedRows,
     NewPath,
     as_json,
     images_option,
@@ -99,37 +99,37 @@ def gc(  # noqa: PLR0913 - click hands every option over by itself
     policy = mlpack.RetentionPolicy(newest=keep, days=days, tags=tags, moves=moves, window_days=window, grace_days=grace)
     with open_console(quiet) as console:
         upkeep = mlpack.open_registry(registry, images=images, progress=console).upkeep
-        found = upkeep.collect(policy, remove=yes, live_on_aws=live_aws)
-        console.note(_summary(found, done=yes))
-        if found.refused:
-            console.warn(_refused(found))
+        plan = upkeep.collect(policy, remove=yes, live_on_aws=live_aws)
+        console.note(_summary(plan, removed=yes))
+        if plan.refused:
+            console.warn(_refusal_note(plan))
     if as_json:
-        return print_json(mlpack.registry_json(found) | {"removed": yes})
-    for each in found.releases:
+        return print_json(mlpack.registry_json(plan) | {"removed": yes})
+    for each in plan.releases:
         stdout.row(each.reference)
     return None
 
 
-def _summary(found: CollectionPlan, *, done: bool) -> str:
-    images = len(found.images) - len(found.refused)
-    parts = ((len(found.releases), "release"), (len(found.blobs), "blob"), (images, "image"))
+def _summary(plan: CollectionPlan, *, removed: bool) -> str:
+    images = len(plan.images) - len(plan.refused)
+    parts = ((len(plan.releases), "release"), (len(plan.blobs), "blob"), (images, "image"))
     what = ", ".join(words.count(number, name) for number, name in parts)
-    said = "removed" if done else "would go; --yes removes them"
-    return f"{what} ({words.size(found.size_bytes)}) {said}; {words.count(len(found.kept), 'release')} kept"
+    fate = "removed" if removed else "would go; --yes removes them"
+    return f"{what} ({words.size(plan.size_bytes)}) {fate}; {words.count(len(plan.kept), 'release')} kept"
 
 
-def _refused(found: CollectionPlan) -> str:
-    """One line, however many there are: the others are refused for the same reason, and are in --json."""
-    said = f"{words.count(len(found.refused), 'image')} that nobody needs left in the container registry"
-    return f"{said}: {found.refused[0].why}. The next gc asks again; --json names each"
+def _refusal_note(plan: CollectionPlan) -> str:
+    """One line for all refused images, with the first reason; --json has the others."""
+    images = f"{words.count(len(plan.refused), 'image')} that nobody needs left in the container registry"
+    return f"{images}: {plan.refused[0].why}. The next gc asks again; --json names each"
 
 
 @click.group("registry")
-def registry_() -> None:
+def registry_group() -> None:
     """Setting up a registry and looking after it: create, policy, audit, migrate, export, import."""
 
 
-@registry_.command()
+@registry_group.command()
 @click.argument("url", metavar="s3://BUCKET/PREFIX?table=NAME|DIR")
 @click.option("--region", metavar="REGION", help="Where to make it. [default: as boto3 finds it]")
 @click.option("--images", metavar="HOST/REPO", help="Where images go, as in 123456789012.dkr.ecr.eu-west-1.amazonaws.com/team.")
@@ -173,10 +173,10 @@ def create(  # noqa: PLR0913 - click hands every option over by itself
         options = mlpack.RegistryOptions(kms_key=kms_key, images=images, tags=_pairs(tags), cache_days=cache_days)
         if printed is not None:
             return stdout.document(mlpack.registry_template(url, printed, options=options))
-        done = mlpack.create_registry(url, options=options, region=region, dry_run=dry_run, say=say)
-        if not done:
+        changes = mlpack.create_registry(url, options=options, region=region, dry_run=dry_run, say=say)
+        if not changes:
             console.note(f"{url} lacks nothing")
-    return print_json({"url": url, "changes": done, "made": not dry_run}) if as_json else None
+    return print_json({"url": url, "changes": changes, "made": not dry_run}) if as_json else None
 
 
 def _pairs(tags: tuple[str, ...]) -> dict[str, str]:
@@ -186,41 +186,41 @@ def _pairs(tags: tuple[str, ...]) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-@registry_.command("audit")
+@registry_group.command("audit")
 @click.option("--since", metavar="TIME", help="Only since then: 2026-11-24 or 2026-11-24T09:30+01:00, UTC unless it says.")
 @registry_option
 @as_json
-def audit_(since: str | None, registry: str, as_json: bool) -> int:
+def audit_log(since: str | None, registry: str, as_json: bool) -> int:
     """List everything that was done, oldest first: publications, moves, policies, collections, imports. A damaged row is named on
     stderr and passed over; exit 4 in the end."""
     import json
 
-    damaged = Damaged()
+    damaged = DamagedRows()
     entries = mlpack.open_registry(registry).upkeep.audit(since, damaged=damaged)
     if as_json:
         print_json([mlpack.registry_json(entry) for entry in entries])
         return damaged.code
     for entry in entries:
-        who_, details = entry.who or "unknown", json.dumps(dict(entry.details), sort_keys=True)
-        stdout.rows(f"{sinks.line(entry.when)}  {sinks.line(entry.what)}  by {sinks.line(who_)}  {sinks.line(details)}")
+        who, details = entry.who or "unknown", json.dumps(dict(entry.details), sort_keys=True)
+        stdout.rows(f"{sinks.line(entry.when)}  {sinks.line(entry.what)}  by {sinks.line(who)}  {sinks.line(details)}")
     return damaged.code
 
 
-@registry_.command()
+@registry_group.command()
 @registry_option
 def migrate(registry: str) -> None:
     """Bring a registry to the format of this mlpack. Prints its schema; what is up to date stays as it is."""
     stdout.row(mlpack.open_registry(registry).upkeep.migrate())
 
 
-@registry_.command("export")
+@registry_group.command("export")
 @click.argument("out", type=NewPath(path_type=Path))
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @images_option
 @registry_option
 @quiet_option
 @click.pass_obj
-def export_(quiet: bool, out: Path, names: tuple[str, ...], images: str | None, registry: str) -> None:
+def export_releases(quiet: bool, out: Path, names: tuple[str, ...], images: str | None, registry: str) -> None:
     """Write models, or all of them, with their histories and policies to OUT: a new directory, or a file that ends with .tar."""
     with open_console(quiet) as console:
         count = mlpack.open_registry(registry, images=images, progress=console).upkeep.export(out, names)
@@ -228,7 +228,7 @@ def export_(quiet: bool, out: Path, names: tuple[str, ...], images: str | None, 
     stdout.path(out)
 
 
-@registry_.command("import")
+@registry_group.command("import")
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--with",
@@ -242,29 +242,29 @@ def export_(quiet: bool, out: Path, names: tuple[str, ...], images: str | None, 
 @as_json
 @quiet_option
 @click.pass_obj
-def import_(quiet: bool, source: Path, asked: tuple[str, ...], images: str | None, registry: str, as_json: bool) -> None:
+def import_releases(quiet: bool, source: Path, asked: tuple[str, ...], images: str | None, registry: str, as_json: bool) -> None:
     """Import the releases of an export and the histories of its aliases. Its policies and its records of collections come only
     --with them. Prints the releases that came."""
     with open_console(quiet) as console:
-        made = mlpack.open_registry(registry, images=images, progress=console).upkeep.import_from(source, also=asked)
-        for subject in made.policies_kept:
+        report = mlpack.open_registry(registry, images=images, progress=console).upkeep.import_from(source, also=asked)
+        for subject in report.policies_kept:
             console.warn(f"the policy of {subject} differs from the export's and stays as it is here")
-        for subject in made.aliases_left:
+        for subject in report.aliases_left:
             why = mlpack.why_reserved(subject.partition(":")[2])
             console.warn(f"{subject} did not come, neither its history nor its policy: {why}. Promote to another name here")
-        for subject in made.policies:
+        for subject in report.policies:
             console.note(f"the policy of {subject} came, and decides about its promotions from now on")
-        if made.audit:
-            console.note(f"{words.count(made.audit, 'record')} of collections came, as the export has them")
-        if made.policies_left:
-            what = words.count(len(made.policies_left), "policy", "policies")
-            console.note(f"{what} of the export did not come ({', '.join(made.policies_left[:10])}); --with policies brings them")
-        if made.audit_left:
-            console.note(f"{words.count(made.audit_left, 'record')} of collections did not come; --with audit brings them")
-        console.note(f"{words.count(made.moves, 'move')} of aliases came; {words.count(made.known, 'release')} were there")
+        if report.audit:
+            console.note(f"{words.count(report.audit, 'record')} of collections came, as the export has them")
+        if report.policies_left:
+            what = words.count(len(report.policies_left), "policy", "policies")
+            console.note(f"{what} of the export did not come ({', '.join(report.policies_left[:10])}); --with policies brings them")
+        if report.audit_left:
+            console.note(f"{words.count(report.audit_left, 'record')} of collections did not come; --with audit brings them")
+        console.note(f"{words.count(report.moves, 'move')} of aliases came; {words.count(report.known, 'release')} were there")
     if as_json:
-        return print_json(mlpack.registry_json(made))
-    for reference in made.releases:
+        return print_json(mlpack.registry_json(report))
+    for reference in report.releases:
         stdout.row(reference)
     return None
 

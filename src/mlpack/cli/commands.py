@@ -1,7 +1,7 @@
-"""Words in, exit codes out.
+"""The command line: its groups, the commands of builds and images, and the one handler of errors.
 
-Results on stdout (one reference a line, or `--json`), everything else on stderr. The one handler of errors. Commands parse, call
-the library and print; they know no other room. The library is loaded when a command runs, because `mlpack --help` loads nothing.
+Results go to stdout (one reference a line, or `--json`), everything else to stderr. Commands parse, call the library and print.
+They know no other room. The library is loaded when a command runs, because `mlpack --help` loads nothing.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ class _Verbs(click.Group):
     """The verbs of the command line."""
 
     def invoke(self, context: click.Context) -> Any:
-        """As click does it, but its own answer to a broken pipe: exit code 1, and not a word.
+        """Invoke as click does, except for a broken pipe, for which click would exit with 1 and no message.
 
-        It is stdout's only when click prints help, since `stdout` bears that; else something that mlpack spoke with has gone away.
+        Only click's own help can break stdout's pipe, since `stdout` handles it. Any other one belongs to a program that mlpack
+        spoke with.
         """
         try:
             return super().invoke(context)
@@ -57,12 +58,12 @@ class _Verbs(click.Group):
 @click.pass_context
 def cli(context: click.Context, quiet: bool) -> None:
     """Take a model from weights to the smallest, fastest package that fits the team's budgets, and prove it."""
-    from mlpack.cli.console import borrow
+    from mlpack.cli.console import route_warnings
     from mlpack.core.environment import Environment
 
-    borrow()
+    route_warnings()
     context.obj = quiet
-    Environment()  # a limit that is none is told whatever the command is
+    Environment()  # every command reports an invalid variable
 
 
 @cli.command()
@@ -80,21 +81,21 @@ def init(model: Path) -> None:
 @as_json
 def plan(recipe: Path, only: str | None, explain: bool, as_json: bool) -> None:
     """Print the candidates of RECIPE, what is cached, and why what is not must run. Loads no framework."""
-    foreseen = mlpack.plan(recipe, only=only)
+    forecast = mlpack.plan(recipe, only=only)
     if as_json:
-        return releases.print_json(foreseen.to_json())
-    for row in foreseen.candidates:
+        return releases.print_json(forecast.to_json())
+    for row in forecast.candidates:
         stdout.row(f"{row.id}  {row.summary}")
         for step in row.steps if explain else ():
             stdout.rows(f"    {sinks.line(step.name)}: {'cached' if step.cached else 'must run'}")
             for why in step.why:
                 stdout.rows(f"        {sinks.line(why)}")
-        for said in filter(None, (row.why, row.search)):
-            stdout.rows(f"    {sinks.line(said)}")
-    for said in foreseen.calibration:
-        stdout.row(said)
-    for said in foreseen.plugins:
-        stdout.row(said)
+        for text in filter(None, (row.why, row.search)):
+            stdout.rows(f"    {sinks.line(text)}")
+    for text in forecast.calibration:
+        stdout.row(text)
+    for text in forecast.plugins:
+        stdout.row(text)
     return None
 
 
@@ -143,7 +144,7 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
     with releases.open_console(quiet) as console:
         with mlpack.Workspace(progress=console) as workspace:
             if registry is not None:
-                mlpack.open_registry(registry)  # a name that is none is said before the work
+                mlpack.open_registry(registry)  # rejects an invalid name before the build
             result = workspace.build(recipe, out=out, options=options)
             console.show(result)
         if as_json:
@@ -151,9 +152,9 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
         if result.artifact is None:
             return ExitCode.OVER_BUDGET
         if registry is not None:
-            opened = mlpack.open_registry(registry, progress=console)
-            made = opened.publish(result.out, sources=recipe.absolute().parent)
-            release = f"{made.name}@{made.version}"
+            client = mlpack.open_registry(registry, progress=console)
+            publication = client.publish(result.out, sources=recipe.absolute().parent)
+            release = f"{publication.name}@{publication.version}"
             # With --json, stdout is one JSON document.
             console.note(f"published {release}") if as_json else stdout.row(release)
         elif not as_json:
@@ -201,9 +202,9 @@ def step(folder: Path, out: Path | None) -> None:
     stdout.rows(mlpack.rerun_step(folder, out=out))
 
 
-for _verb in (*builds.VERBS, *releases.VERBS, *aliases.VERBS, *care.VERBS, care.registry_, *cli_store.VERBS):
+for _verb in (*builds.VERBS, *releases.VERBS, *aliases.VERBS, *care.VERBS, care.registry_group, *cli_store.VERBS):
     cli.add_command(_verb)
-care.registry_.add_command(aliases.policy)
+care.registry_group.add_command(aliases.policy)
 
 
 @cli.group()
@@ -263,33 +264,33 @@ def main() -> None:
     try:
         code = cli.main(standalone_mode=False)
     except SystemExit as left:
-        # click puts something else in the place of stdout when whoever reads its help has left: that is no failure.
+        # click replaces stdout when the reader of its help has left. That is no failure.
         code = left.code if sys.stdout is whole else ExitCode.OK
     except click.exceptions.Exit as left:
         code = left.exit_code
     except click.ClickException as error:
-        code = _misused(error)
+        code = _usage_error(error)
     except (KeyboardInterrupt, click.exceptions.Abort):
         code = _interrupted()
     except MlpackError as error:
         code = _interrupted() if interrupts.pending() else _complain(error)
     except (OSError, MemoryError) as error:
-        code = _refused(error)
-    except Exception as error:  # noqa: BLE001 - the one handler: whatever is not an MlpackError is a bug
+        code = _out_of_resources(error)
+    except Exception as error:  # noqa: BLE001 - the one handler: any other exception is a bug
         code = _interrupted() if interrupts.pending() else _bug(error)
     stdout.end(whole)
     sys.exit(int(code or 0))
 
 
-def _misused(error: click.ClickException) -> int:
-    """What click says of a command line, which it quotes as it is."""
+def _usage_error(error: click.ClickException) -> int:
+    """Print click's message about the command line, which quotes it unescaped."""
     import io
 
     from mlpack.cli.console import say
 
-    said = io.StringIO()
-    error.show(said)
-    usage, mark, message = said.getvalue().partition("\nError: ")  # usage is ours, the message quotes
+    output = io.StringIO()
+    error.show(output)
+    usage, mark, message = output.getvalue().partition("\nError: ")  # usage is ours, the message quotes
     say(f"{usage}{mark}{sinks.line(message)}" if mark else sinks.line(usage))
     return ExitCode.RECIPE
 
@@ -301,12 +302,12 @@ def _interrupted() -> int:
     return ExitCode.INTERRUPTED
 
 
-def _refused(error: OSError | MemoryError) -> int:
+def _out_of_resources(error: OSError | MemoryError) -> int:
     from mlpack.cli.console import tell
 
-    if (said := refusal(error)) is None:
+    if (message := refusal(error)) is None:
         return _bug(error)
-    tell(said)
+    tell(message)
     return ExitCode.STEP_FAILED
 
 

@@ -1,9 +1,12 @@
-"""Progress, tables and warnings on stderr, folded the way this CI folds.
+"""Progress, tables and warnings on stderr, in the form that this CI system folds.
 
-Promises: spinners and colours only on a terminal; elsewhere one line at the start and one at the end of each step, without control
-codes (GitLab's section markers, which are made of them, only under GitLab); nothing that a user or a model named can start a
-command of the terminal or of the CI; a stderr that is closed or full stops nothing. Results are not its business: they go to
-stdout (see there). It decides nothing.
+Promises:
+- Spinners and colours appear only on a terminal. Elsewhere each step has one line at its start and one at its end, without control
+  codes; GitLab's section markers, which need them, appear only under GitLab.
+- No name of a user or a model can start a command of the terminal or of the CI system.
+- A stderr that is closed or full stops nothing.
+
+Will not: print results, which go to stdout (`stdout`), or decide anything.
 """
 
 from __future__ import annotations
@@ -33,10 +36,10 @@ if TYPE_CHECKING:
     from mlpack import BuildResult, Summary, SummaryRow
 
 _LOG_WIDTH = 400
-"""Columns where there is no terminal: CI logs scroll sideways, and a table cut into pieces cannot be read."""
+"""Columns without a terminal: CI logs scroll sideways, and a wrapped table cannot be read."""
 
-_SPARE = ("compressed", "throughput", "load", "memory", "latency p50", "cold start p50", "accuracy drop")
-"""Columns that a narrow terminal goes without, first the first: report.md has them all."""
+_OPTIONAL_COLUMNS = ("compressed", "throughput", "load", "memory", "latency p50", "cold start p50", "accuracy drop")
+"""Columns that a narrow terminal leaves out, in this order; report.md has them all."""
 
 _ANNOTATIONS_MOST = 50
 """GitHub shows ten of a kind a step (docs.github.com/actions: limitations of annotations)."""
@@ -45,7 +48,7 @@ _PLACE = re.compile(r"(?P<file>[^:\n]+):(?P<line>\d+)(?::(?P<column>\d+))?:\s*(?
 
 
 class _Ci(StrEnum):
-    """Who reads this log and folds it."""
+    """The CI system that shows this log."""
 
     NONE = "none"
     GITHUB = "github"
@@ -58,14 +61,14 @@ def _ci(env: Mapping[str, str]) -> _Ci:
     return _Ci.GITLAB if env.get("GITLAB_CI") == "true" else _Ci.NONE
 
 
-class _Steady:
-    """A stream as it is, but one that is closed or full takes what is written as if it were there: nobody can be told."""
+class _SafeStream:
+    """A stream that drops text when it is closed or full: there is nobody to tell."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """All of it, or nothing."""
+        """Write all of the text, or nothing."""
         try:
             return self._stream.write(text)
         except OSError:
@@ -73,7 +76,7 @@ class _Steady:
             return len(text)
 
     def flush(self) -> None:
-        """As `write`."""
+        """Flush, with errors as of `write`."""
         try:
             self._stream.flush()
         except OSError:
@@ -85,35 +88,35 @@ class _Steady:
 
 def _stderr() -> TextIO:
     """stderr, also where there is none (`2>&-`)."""
-    return cast(TextIO, _Steady(sys.stderr or io.StringIO()))
+    return cast(TextIO, _SafeStream(sys.stderr or io.StringIO()))
 
 
 def say(text: object, stream: TextIO | None = None) -> None:
-    """Lines on stderr that are no progress: what the command line's own library says."""
+    """Print lines on stderr that are no progress, such as click's messages."""
     out = stream or _stderr()
     out.write(sinks.lines(text).rstrip("\n") + "\n")
     out.flush()
 
 
 def tell(text: object, stream: TextIO | None = None) -> None:
-    """A message of this program's on stderr, whatever was named in it."""
+    """Print a message of mlpack on stderr, with names in it escaped."""
     say(sinks.told(text), stream)
 
 
-def borrow() -> None:
-    """Let what Python's warnings and other people's loggers say come out as messages do, and not as they write it."""
+def route_warnings() -> None:
+    """Print Python's warnings and log records of other libraries like mlpack's own messages, escaped."""
 
-    class Said(logging.Handler):
-        """For loggers that nobody has given a handler."""
+    class _StderrHandler(logging.Handler):
+        """The handler for loggers without one."""
 
         def emit(self, record: logging.LogRecord) -> None:
             say(sinks.line(self.format(record)))
 
-    def warned(message: Warning | str, category: type[Warning], *_where: object, **_more: object) -> None:
+    def show_warning(message: Warning | str, category: type[Warning], *_where: object, **_more: object) -> None:
         say(sinks.line(f"{category.__name__}: {message}"))
 
-    logging.lastResort = Said(logging.WARNING)
-    warnings.showwarning = warned
+    logging.lastResort = _StderrHandler(logging.WARNING)
+    warnings.showwarning = show_warning
 
 
 def complain(error: MlpackError, stream: TextIO | None = None, env: Mapping[str, str] | None = None) -> None:
@@ -147,14 +150,14 @@ def annotate(error: MlpackError, stream: TextIO | None = None, env: Mapping[str,
 
 
 class Console:
-    """What a build shows while it runs. Use it as a context manager: leaving it ends whatever still moves.
+    """The display of a build while it runs. Use it as a context manager: leaving it stops the live display.
 
     `quiet`: only warnings, and the verdict when nothing fits. `stream` and `env` are stderr and the process's environment.
     """
 
     def __init__(self, *, quiet: bool = False, stream: TextIO | None = None, env: Mapping[str, str] | None = None) -> None:
         self._env = os.environ if env is None else env
-        self._stream = cast(TextIO, _Steady(stream)) if stream else _stderr()
+        self._stream = cast(TextIO, _SafeStream(stream)) if stream else _stderr()
         self._quiet = quiet
         self._ci = _ci(self._env)
         self._terminal = self._stream.isatty() and self._env.get("TERM") != "dumb" and self._ci is _Ci.NONE
@@ -174,55 +177,55 @@ class Console:
     @contextmanager
     def step(self, label: str) -> Iterator[None]:
         """Show that `label` is under way and, when the block ends, how long it took. Steps may be nested."""
-        with self._moving(label, None):
+        with self._running_step(label, None):
             yield
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Like `step`, for work of a known length: the block calls what it is given with the number of units just done."""
-        with self._moving(label, total) as advance:
+        """Like `step`, for work of a known length: the block calls the yielded function with the number of completed units."""
+        with self._running_step(label, total) as advance:
             yield advance
 
     def note(self, text: str) -> None:
-        """A line that a quiet console does not show."""
+        """Print a line, unless the console is quiet."""
         if not self._quiet:
             self._line(sinks.told(text, ""))
 
     def warn(self, text: str) -> None:
-        """Something that did not stop the build and must be read; shown by a quiet console too."""
+        """Print a warning, also on a quiet console."""
         if self._ci is _Ci.GITHUB:
             self._write(sinks.command("warning", {"title": "mlpack"}, text) + "\n")
         else:
             self._line(sinks.told(text, "warning: "), "yellow")
 
     def show(self, result: BuildResult) -> None:
-        """A build that came to its end: its candidates, what was decided, and how the chosen package came up."""
-        found = result.summary
-        self.table(found)
-        self.verdict(found)
+        """Show a finished build: its candidates, the decision, and how the chosen package booted."""
+        summary = result.summary
+        self.table(summary)
+        self.verdict(summary)
         if (startup := result.startup) is not None:
             answered = f", initialised in {startup.init_ms:.0f} ms, answered {startup.status}" if startup.status else ""
             self.note(f"booted {startup.how}{answered}")
 
     def table(self, build: Summary) -> None:
-        """The candidates of a build, one a line; a narrow terminal sees fewer columns."""
+        """Print the candidates of a build, one a line, with fewer columns on a narrow terminal."""
         if self._quiet or not build.rows:
             return None
         rich = self._console()
-        spare = list(_SPARE)
+        optional = list(_OPTIONAL_COLUMNS)
         hidden: set[str] = set()
-        made = _table(build, hidden)
-        while spare and rich.measure(made, options=rich.options.update(max_width=10_000)).maximum > rich.width:
-            hidden.add(spare.pop(0))
-            made = _table(build, hidden)
+        table = _table(build, hidden)
+        while optional and rich.measure(table, options=rich.options.update(max_width=10_000)).maximum > rich.width:
+            hidden.add(optional.pop(0))
+            table = _table(build, hidden)
         if self._terminal:
-            return rich.print(made)
-        with rich.capture() as drawn:
-            rich.print(made)
-        return self._line("\n".join(line.rstrip() for line in drawn.get().splitlines()))
+            return rich.print(table)
+        with rich.capture() as capture:
+            rich.print(table)
+        return self._line("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
     def verdict(self, build: Summary) -> None:
-        """The decision, after what speaks against it and why candidates failed; when nothing fits, each one's first reason, and an
+        """Print warnings, searches, failures and the decision. When nothing fits: each candidate's first reason, and an
         annotation."""
         for warning in build.warnings:
             self.warn(warning)
@@ -246,13 +249,13 @@ class Console:
         self._line("  " + sinks.line(f"{row.candidate}: {row.status}: {row.reason or 'no reason was recorded'}"))
 
     @contextmanager
-    def _moving(self, label: str, total: int | None) -> Iterator[Callable[[int], None]]:
-        """A step from its start to its end, in the manner of wherever this is shown."""
+    def _running_step(self, label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        """Show a step from its start to its end, in the form of the terminal or the CI system."""
         label = sinks.line(label)
         if self._quiet:
             yield lambda _units: None
             return
-        started = time.monotonic()
+        began = time.monotonic()
         advance: Callable[[int], None] = _ignore
         task, section = None, ""
         if self._terminal:
@@ -268,7 +271,7 @@ class Console:
             mark, style = "done in", ""
         finally:
             self._depth -= 1
-            took = words.seconds(time.monotonic() - started)
+            took = words.seconds(time.monotonic() - began)
             if task is not None and self._live is not None:
                 self._live.remove_task(task)
                 if not self._live.tasks:
@@ -279,7 +282,8 @@ class Console:
             self._line(f"{'  ' * self._depth}{label}: {mark} {took}", style)
 
     def _open(self, label: str) -> str:
-        """Begin a fold, or say that the step begins: folds do not nest, so inner steps are lines. Gives what `_close` needs."""
+        """Start a fold, or print that the step starts: folds do not nest, so inner steps are lines. Returns the name for
+        `_close`."""
         if self._depth or self._ci is _Ci.NONE:
             self._line(f"{'  ' * self._depth}{label} ...")
             return ""
@@ -298,7 +302,7 @@ class Console:
             self._write(f"\x1b[0Ksection_end:{int(time.time())}:{section}\r\x1b[0K\n")
 
     def _line(self, text: str, style: str = "") -> None:
-        """A line or several, none of which is a command of a terminal or of a CI system."""
+        """Print lines, none of which can be a command of a terminal or of a CI system."""
         text = sinks.lines(text)
         if self._terminal:
             self._console().print(text, style=style or None, markup=False, highlight=False, emoji=False, soft_wrap=True)
@@ -310,7 +314,7 @@ class Console:
         self._stream.flush()
 
     def _console(self) -> Rich:
-        """rich, made when it is first needed: its import is slower than a rebuild's whole plan."""
+        """rich's console, created at first use: importing rich takes longer than the whole plan of a rebuild."""
         if self._rich is None:
             from rich.console import Console as Rich
 
@@ -324,18 +328,18 @@ class Console:
                 width=None if self._terminal else _LOG_WIDTH,
                 _environ=self._env,
             )
-            if self._rich.width < 1:  # COLUMNS=0, as some terminals of CI systems say: it would show nothing
+            if self._rich.width < 1:  # COLUMNS=0, as some CI terminals state, would hide everything
                 self._rich.width = 80
         return self._rich
 
     def _display(self) -> Progress:
-        """The one moving display: rich allows one, so that nested steps are lines of it."""
+        """The live display. rich allows one, so nested steps are lines of it."""
         if self._live is None:
             from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
             from rich.text import Text
 
             class Bar(ProgressColumn):
-                """A bar for work of a known length, nothing for the rest."""
+                """A bar for work of a known length, empty for other work."""
 
                 bar = BarColumn(bar_width=24)
 
@@ -349,7 +353,7 @@ class Console:
 
 
 def _ignore(_units: int) -> None:
-    """What a step of unknown length advances."""
+    """Advance a step of unknown length: nothing."""
 
 
 def _advancer(live: Progress, task: Any) -> Callable[[int], None]:
@@ -362,11 +366,11 @@ def _table(build: Summary, hidden: set[str]) -> Table:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    shown = [index for index, name in enumerate(build.columns) if name not in hidden]
-    for index in shown:
+    columns = [index for index, name in enumerate(build.columns) if name not in hidden]
+    for index in columns:
         table.add_column(build.headings[index], justify="left" if index < 2 else "right", overflow="fold")
     styles = {"chosen": "bold green", "over budget": "yellow", "failed": "red", "skipped": "dim"}
     for row in build.rows:
         style = styles.get(row.status, "")
-        table.add_row(*(Text(sinks.line(row.cells[index]), style=style if index < 2 else "") for index in shown))
+        table.add_row(*(Text(sinks.line(row.cells[index]), style=style if index < 2 else "") for index in columns))
     return table

@@ -1,4 +1,4 @@
-"""Releases on the command line: publish, list, show, pull. Like the rest of it: parses, says, and chooses exit codes."""
+"""Releases on the command line: publish, list, show, pull. Commands parse, print and choose exit codes."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ if TYPE_CHECKING:
     from mlpack.cli.console import Console
 
 
-def _quieter(context: click.Context, _option: click.Parameter, given: bool) -> None:
-    context.obj = bool(context.obj) or given
+def _quieter(context: click.Context, _option: click.Parameter, quiet: bool) -> None:
+    context.obj = bool(context.obj) or quiet
 
 
 class NewPath(click.Path):
-    """A path that is made, and printed for scripts when it is there: a name that no line can hold is refused before the work."""
+    """A path to create and to print for scripts. A name that does not fit into one line is refused before the work."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As click's. BadParameter for a name with a control code, a line end or the mark of a CI system's command in it."""
-        made = super().convert(value, param, ctx)
-        if stdout.printable(Path(os.fsdecode(made))) is None:
-            self.fail(f"{str(made)!r} cannot be printed as one line, so no script could read where it is: name another", param, ctx)
-        return made
+        """Convert as click does. BadParameter for a name with a control code, a line end or the mark of a CI system's command."""
+        path = super().convert(value, param, ctx)
+        if stdout.printable(Path(os.fsdecode(path))) is None:
+            self.fail(f"{str(path)!r} cannot be printed as one line, so no script could read where it is: name another", param, ctx)
+        return path
 
 
 class Amount(click.FloatRange):
-    """A number from nothing on. BadParameter for what is none (`nan`) or has no end (`inf`): no comparison with it holds,
-    so nothing would be too young to be removed."""
+    """A number from 0. BadParameter for `nan` and `inf`: with them no comparison holds, so nothing would be too young to be
+    removed."""
 
     def __init__(self) -> None:
         super().__init__(min=0)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As click's, for finite numbers in ASCII."""
-        if not str(value).isascii() or not math.isfinite(made := super().convert(value, param, ctx)):
+        """Convert as click does, for finite numbers in ASCII."""
+        if not str(value).isascii() or not math.isfinite(number := super().convert(value, param, ctx)):
             self.fail(f"{value!r} is not a number that can be counted to", param, ctx)
-        return made
+        return number
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the whole record as JSON on stdout.")
@@ -68,24 +68,24 @@ wait_option = click.option(
 )
 
 
-def _fields(_context: click.Context, _option: click.Parameter, begun: str) -> list[str | CompletionItem]:
-    return [name for name in mlpack.RELEASE_FIELDS if name.startswith(begun)]
+def _fields(_context: click.Context, _option: click.Parameter, prefix: str) -> list[str | CompletionItem]:
+    return [name for name in mlpack.RELEASE_FIELDS if name.startswith(prefix)]
 
 
 def print_json(value: Any) -> None:
-    """A record on stdout."""
+    """Print a record on stdout."""
     stdout.json(value)
 
 
 def open_console(quiet: bool) -> Console:
-    """Where progress goes."""
+    """The console for progress."""
     from mlpack.cli.console import Console
 
     return Console(quiet=quiet)
 
 
-class Damaged:
-    """Rows that cannot be read: each is named on stderr when it is met, and the verb goes on. `code`: the verb's exit code."""
+class DamagedRows:
+    """Receives rows that cannot be read and names each on stderr; the command goes on. `code`: the command's exit code."""
 
     def __init__(self) -> None:
         self.code = ExitCode.OK
@@ -107,9 +107,9 @@ class Damaged:
 def publish(quiet: bool, folder: Path, label: str | None, images: str | None, registry: str, as_json: bool) -> None:
     """Publish what a build left in DIR. Prints NAME@VERSION; the same content again changes nothing."""
     with open_console(quiet) as console:
-        opened = mlpack.open_registry(registry, images=images, progress=console)
-        release = opened.publish(folder, label=label)
-        if images is not None and release.images and opened.images_home() is None:
+        client = mlpack.open_registry(registry, images=images, progress=console)
+        release = client.publish(folder, label=label)
+        if images is not None and release.images and client.images_home() is None:
             console.note(
                 f"{registry} does not keep that images go to {images}: the next publication without --images keeps them among its "
                 f"own bytes. `mlpack registry create {registry} --images {images}` makes it the rule"
@@ -122,19 +122,19 @@ def publish(quiet: bool, folder: Path, label: str | None, images: str | None, re
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N.")
 @registry_option
 @as_json
-def list_(name: str | None, limit: int | None, registry: str, as_json: bool) -> int:
+def list_releases(name: str | None, limit: int | None, registry: str, as_json: bool) -> int:
     """List releases, of NAME or of every model, by name and version, as they are read. A damaged row is named on stderr and passed
     over; exit 4 in the end."""
-    opened, damaged = mlpack.open_registry(registry), Damaged()
+    client, damaged = mlpack.open_registry(registry), DamagedRows()
     if as_json:
-        releases = itertools.islice(opened.releases(name, damaged=damaged), limit)
+        releases = itertools.islice(client.releases(name, damaged=damaged), limit)
         print_json([mlpack.registry_json(release) for release in releases])
         return damaged.code
-    for each in itertools.islice(opened.summaries(name, damaged=damaged), limit):
+    for each in itertools.islice(client.summaries(name, damaged=damaged), limit):
         head = each.head
         cells = (f"{each.name}@{each.version}", head["kind"], f"{head['size_bytes']:,} bytes", head["digest"], head.get("label"))
         stdout.rows("  ".join(sinks.line(cell) for cell in cells if cell))
-        if stdout.reader_left():
+        if stdout.has_reader_gone():
             break
     return damaged.code
 
@@ -143,7 +143,7 @@ def list_(name: str | None, limit: int | None, registry: str, as_json: bool) -> 
 @click.argument("reference", metavar="NAME[@VERSION|:ALIAS]")
 @click.option("--field", metavar="FIELD", shell_complete=_fields, help="Print one value, for $(...): image, zip, digest, ...")
 @click.option(
-    "--format", "format_", type=click.Choice(["json", "terraform", "cloudformation"]), help="Print what these programs take."
+    "--format", "output_format", type=click.Choice(["json", "terraform", "cloudformation"]), help="Print what these programs take."
 )
 @click.option(
     "--presign",
@@ -156,23 +156,23 @@ def list_(name: str | None, limit: int | None, registry: str, as_json: bool) -> 
 @registry_option
 @as_json
 def show(  # noqa: PLR0913 - click hands every option over by itself
-    reference: str, field: str | None, format_: str | None, presign_s: int | None, wait_s: float, registry: str, as_json: bool
+    reference: str, field: str | None, output_format: str | None, presign_s: int | None, wait_s: float, registry: str, as_json: bool
 ) -> None:
     """Show one release: the newest of NAME, NAME@VERSION, or where NAME:ALIAS points."""
-    if sum((field is not None, format_ is not None or as_json, presign_s is not None)) > 1:
+    if sum((field is not None, output_format is not None or as_json, presign_s is not None)) > 1:
         raise RecipeError("--field, --format and --presign each print something of their own: give one of them")
-    opened = mlpack.open_registry(registry)
-    release = opened.show(reference, wait_s=wait_s)
+    client = mlpack.open_registry(registry)
+    release = client.show(reference, wait_s=wait_s)
     if field is not None:
-        return stdout.value(opened.field(release, field))
+        return stdout.value(client.field(release, field))
     if presign_s is not None:
-        return stdout.value(opened.presign(release, presign_s))
-    if format_ == "json" or as_json:
+        return stdout.value(client.presign(release, presign_s))
+    if output_format == "json" or as_json:
         return print_json(mlpack.registry_json(release))
-    if format_ == "terraform":
-        return print_json(opened.terraform_values(release))
-    if format_ == "cloudformation":
-        return print_json(opened.cloudformation_parameters(release))
+    if output_format == "terraform":
+        return print_json(client.terraform_values(release))
+    if output_format == "cloudformation":
+        return print_json(client.cloudformation_parameters(release))
     return stdout.rows(mlpack.describe_release(release))
 
 
@@ -202,4 +202,4 @@ def pull(  # noqa: PLR0913 - click hands every option over by itself
         return stdout.path(opened.pull_file(release, file, target))
 
 
-VERBS: tuple[click.Command, ...] = (publish, list_, show, pull)
+VERBS: tuple[click.Command, ...] = (publish, list_releases, show, pull)

@@ -1,9 +1,10 @@
 """Results on stdout: rows for people, values for scripts, JSON and documents for programs.
 
-Promises: everything goes there by way of `sinks`, so no row begins a command of a CI system or moves a terminal. Whoever reads may
-leave at any time (`| head`): the rest is then written nowhere, and the exit code stays what it would have been. A stdout that
-cannot be written to, as on a full disk, is an MlpackError. The locale does not matter: what it cannot write is an escape in rows,
-and UTF-8 in documents; paths come out as the bytes that they are.
+Promises:
+- Everything passes through `sinks`, so no row starts a command of a CI system or moves a terminal's cursor.
+- The reader may leave at any time (`| head`): the rest is dropped, and the exit code does not change.
+- A stdout that cannot be written to, as on a full disk, is an MlpackError.
+- The locale does not matter: rows escape what it cannot write, documents are UTF-8, and paths come out byte for byte.
 """
 
 from __future__ import annotations
@@ -16,57 +17,57 @@ from typing import Any, TextIO
 from mlpack.core.text import sinks
 from mlpack.errors import MlpackError, RecipeError
 
-_left: list[bool] = []
+_broken_pipes: list[bool] = []
 
 
 def row(text: object) -> None:
-    """One line for people."""
+    """Print one line for people."""
     rows(" ".join(str(text).splitlines()))
 
 
 def rows(text: object) -> None:
-    """Lines for people, whose parts are one line each already where somebody else named them."""
+    """Print lines for people. The caller has put names of others on one line each."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    _put(f"{sinks.lines(text)}\n".encode(encoding, "backslashreplace"))
+    _write(f"{sinks.lines(text)}\n".encode(encoding, "backslashreplace"))
 
 
 def value(text: str) -> None:
-    """One value for scripts, exactly. RecipeError when it is not one line of characters that are seen: nothing else is printed."""
+    """Print one value for scripts, exactly. RecipeError, and no output, unless it is one line of printable characters."""
     if sinks.exact(text) is None:
         raise RecipeError(f"{text!r} cannot be printed as one line that a script could read; JSON can hold it: --json, --format")
-    _put(f"{text}\n".encode("utf-8", "surrogateescape"))
+    _write(f"{text}\n".encode("utf-8", "surrogateescape"))
 
 
-def path(made: Path) -> None:
-    """Where something lies, for scripts: the very path, see `printable`."""
-    shown = printable(made)
-    _put(os.fsencode(shown) + b"\n") if shown is not None else row(made)
+def path(place: Path) -> None:
+    """Print a path for scripts, exactly: see `printable`."""
+    text = printable(place)
+    _write(os.fsencode(text) + b"\n") if text is not None else row(place)
 
 
-def printable(made: Path) -> str | None:
-    """The path as `path` prints it, None when no line can hold it: ask before the work. One that would begin a command of a CI
-    system comes as `./`, which is the same path."""
-    text = str(made)
+def printable(place: Path) -> str | None:
+    """The path as `path` prints it; None when it does not fit into one line, which callers check before the work. One that would
+    start a command of a CI system gets a `./` before it."""
+    text = str(place)
     return sinks.exact(text) or sinks.exact(f"./{text}")
 
 
 def json(value: Any) -> None:
-    """A record."""
-    _put(f"{sinks.json_text(value)}\n".encode("ascii"))
+    """Print a record as JSON."""
+    _write(f"{sinks.json_text(value)}\n".encode("ascii"))
 
 
 def document(text: str) -> None:
-    """A text of our own that is a file's: a recipe, a template. Its parts were made fit when it was written."""
-    _put(text.encode("utf-8", "backslashreplace"))
+    """Print the text of a file (a recipe, a template). Whoever wrote it has escaped its parts."""
+    _write(text.encode("utf-8", "backslashreplace"))
 
 
-def reader_left() -> bool:
-    """Whether nobody reads any more, so that a long list can end."""
-    return bool(_left)
+def has_reader_gone() -> bool:
+    """Whether the reader has left, so that a long list can end."""
+    return bool(_broken_pipes)
 
 
 def end(stream: TextIO | None) -> None:
-    """Write what others have left unwritten; what cannot be is nobody's error any more."""
+    """Flush the stream at the end of the process, without errors."""
     try:
         if stream is not None:
             stream.flush()
@@ -75,20 +76,20 @@ def end(stream: TextIO | None) -> None:
 
 
 def give_up(stream: TextIO | None) -> None:
-    """Let the stream's descriptor lead nowhere, so that what Python still holds of it is no error when the process ends."""
+    """Point the stream's descriptor at the null device, so that Python's last flush at the end of the process does not fail."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         if stream is not None:
             os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
     except (OSError, ValueError):
-        pass  # a stream of a test's, or one that is closed: nothing of it is left to be written
+        pass  # a closed stream, or one of a test: nothing is left to write
 
 
-def _put(data: bytes) -> None:
+def _write(data: bytes) -> None:
     stream = sys.stdout
     if stream is None:
-        return  # closed before we began (`>&-`): whoever did that wants nothing
+        return  # closed by the caller (`>&-`), who wants no output
     try:
         stream.flush()
         if (binary := getattr(stream, "buffer", None)) is not None:
@@ -97,7 +98,7 @@ def _put(data: bytes) -> None:
             stream.write(data.decode("utf-8", "replace"))
         stream.flush()
     except BrokenPipeError:
-        _left.append(True)
+        _broken_pipes.append(True)
         give_up(stream)
     except OSError as error:
         give_up(stream)

@@ -1,4 +1,4 @@
-"""Holds what is known of one candidate against the budgets, and says of each in words and numbers whether it is kept. Pure.
+"""Check one candidate against the budgets, and say of each in words and numbers whether it is kept. Pure.
 
 Promises:
 - A missing number never fits. An estimated number fits nothing unless the recipe says `accept_estimates`, and it is called
@@ -19,10 +19,10 @@ from mlpack.core.text import words
 from mlpack.evaluation.metrics import METRICS
 
 WARNING = "warning: "
-"""A reason that begins so is shown without unfolding the reasons."""
+"""The prefix of a reason that every report shows without unfolding."""
 LARGE_DROP, LARGE_RISE = 0.05, 0.1
-"""The loss that is accepted without a budget: this share of the float's value, or of its error where lower is better. What is
-certainly more is over budget; what may be more is a warning."""
+"""The loss that is accepted without a budget: this share of the float's value, or of its error where lower is better. A loss that
+is certainly larger is over budget; one that may be larger is a warning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +37,10 @@ class Check:
 
 
 def checks(result: Result, budgets: Budgets, estimate: Estimate | None, *, itself: bool) -> tuple[list[Check], list[Check]]:
-    """Every budget that is set, broken ones apart from kept ones, in the order of `Budgets`. `estimate`: the estimate that stands
-    for missing measurements (see `standing`); `itself`: the candidate is the float that drops are compared with."""
+    """The checks of every budget that is set, in the order of `Budgets`: the broken ones, then the kept ones.
+
+    `estimate`: replaces missing measurements (see `substitute`). `itself`: the candidate is the float of its target.
+    """
     results = []
     if budgets.accuracy_drop is not None:
         emulated = _emulated(result, accepted=budgets.accept_estimates)
@@ -71,8 +73,8 @@ def checks(result: Result, budgets: Budgets, estimate: Estimate | None, *, itsel
 
 
 def ranked(estimates: Sequence[Estimate], budgets: Budgets, prefer: str) -> tuple[Estimate, ...]:
-    """A candidate's estimates, best first: those that keep every budget that can be estimated come before those that break one,
-    then the lower latency counts where that is preferred, else the lower price."""
+    """A candidate's estimates, best first: those within every budget for estimates come first, then those with the lower latency
+    (if `prefer` says so) or price."""
 
     def key(one: Estimate) -> tuple[bool, float, float, str]:
         limits = (budgets.latency_p50_ms, budgets.latency_p95_ms, budgets.latency_p99_ms)
@@ -85,7 +87,7 @@ def ranked(estimates: Sequence[Estimate], budgets: Budgets, prefer: str) -> tupl
 
 
 def standing(result: Result, budgets: Budgets, prefer: str) -> Estimate | None:
-    """The estimate that stands for missing measurements: the first of `ranked`. None where the latency was measured."""
+    """The estimate that replaces missing measurements: the first of `rank`. None where the latency was measured."""
     if result.measurement is not None and result.measurement.latency_ms:
         return None
     return next(iter(ranked(result.estimates, budgets, prefer)), None)
@@ -108,7 +110,7 @@ def _estimated(
 
 
 def _never_estimated(check: Check, estimate: Estimate | None) -> Check:
-    """The words for an unknown number of a kind that is never estimated, so that nobody waits for `accept_estimates` to help."""
+    """The check of a measure without estimates, where `accept_estimates` does not help."""
     if check.fits or check.known or estimate is None:
         return check
     more = "; it was not measured and no estimate is made of it: leave this budget out for a GPU, or measure on one"
@@ -129,8 +131,8 @@ def _plain(label: str, value: float | None, limit: float, write: Callable[[float
 
 
 def _latency(measured: Measurement | None, share: float, limit: float, estimate: Estimate | None, *, accepted: bool) -> Check:
-    """The check of a percentile of the latency. A p99 is refused where it would rest on fewer than five observations. An estimate
-    is one number, which stands for every percentile."""
+    """The check of a percentile of the latency. A p99 with fewer than five observations above it is refused. An estimate is one
+    number, which counts for every percentile."""
     label = f"latency p{share * 100:.0f}"
     n = len(measured.latency_ms) if measured else 0
     if n == 0 and estimate is not None:
@@ -148,7 +150,7 @@ def _latency(measured: Measurement | None, share: float, limit: float, estimate:
 
 
 def samples_that_tell(accuracy: Accuracy, limit: float | None) -> int | None:
-    """About how many samples would tell whether the drop keeps its budget, where the evaluation set is too small for that."""
+    """The approximate number of samples that would tell whether the drop keeps its budget; None where there are enough."""
     if limit is None:
         return None
     share = accuracy.metric in METRICS and METRICS[accuracy.metric].share
@@ -229,7 +231,7 @@ def _isa(result: Result) -> Check:
 
 
 def _worst(accuracy: Accuracy) -> str:
-    """The place of the drop, for a metric of which the worst counts."""
+    """The output and column of the drop, for a metric that takes the worst of them."""
     if accuracy.compared_with == "labels" or accuracy.output is None:
         return ""
     return f": {accuracy.output}" + ("" if accuracy.column is None else f", column {accuracy.column}")

@@ -1,4 +1,4 @@
-"""Holds measurements against budgets and chooses one candidate. Pure.
+"""Check candidates against the budgets and choose one. Pure.
 
 Promises:
 - The same results give the same decision, and every reason is in words and numbers.
@@ -72,7 +72,7 @@ def is_float(result: Result, baselines: Mapping[str, Measurement]) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Judged:
-    """A result held against the budgets, with its bands and how it stands against its float."""
+    """A result with its checks, its bands, and its comparison with the float."""
 
     result: Result
     status: Status
@@ -82,7 +82,7 @@ class _Judged:
     larger: bool = False
     float_itself: bool = False
     estimate: Estimate | None = None
-    """What stands for its latency and price, where those were not measured."""
+    """Replaces its latency and price, where those were not measured."""
     over: tuple[checking.Check, ...] = ()
 
     @property

@@ -1,6 +1,6 @@
 """The ladder: which forms of a quantized candidate are tried while it is outside its budgets, and in which order. Pure.
 
-    bottom   as the recipe says it: every layer quantized that can be
+    bottom   the recipe's form: every layer quantized that can be
     layers   the layers that do most damage go back to float: bisection over their ranking
     options  changes that cost no speed: scales by channel, clipped ranges, smoothed channels, corrected biases; what helps stays
     top      16-bit float, then float
@@ -76,9 +76,9 @@ class Ladder:
     tops: tuple[NumberFormat, ...] = ()
     first_fit: bool = False
     reach: int | None = None
-    """With more layers in float than these nothing is gained, which needs no asking; None: as many as there are."""
+    """The most layers in float that are worth a rung; None: all of them."""
     asked: int = 1
-    """How many evaluations it took to have a bottom: one, and one more where that had to be mended."""
+    """The evaluations that the bottom took: one, or two where it needed exact sums."""
 
 
 def most(layers: int) -> int:

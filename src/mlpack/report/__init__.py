@@ -1,1 +1,1 @@
-"""What a build left, for people and programs: the record, its pages, and comparisons of two."""
+"""Reports of a build, for people and programs: the record, its pages, and comparisons of two."""

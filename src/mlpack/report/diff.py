@@ -1,7 +1,11 @@
-"""Two builds compared: what became smaller, faster, cheaper or more accurate, and what is only noise.
+"""Compare two builds: what became smaller, faster, cheaper or more accurate, and what is only noise.
 
-Promises: pure beyond `read`; a change counts only beyond the noise of both builds, taken from their raw samples; times of different
-machines are said to be incomparable instead of being compared. It judges no budget.
+Promises:
+- Everything except `read` is pure.
+- A change counts only beyond the noise of both builds, which comes from their raw samples.
+- Times of different machines are called incomparable.
+
+Will not: check budgets.
 """
 
 from __future__ import annotations
@@ -26,9 +30,10 @@ read = files.read
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureChange:
-    """One measure of one candidate, before and after. `low` and `high` bound the relative change; None where there is none.
+    """One measure of one candidate, before and after.
 
-    `before`, `after`: in the measure's own unit, which its name ends with. `why`: what the verdict rests on.
+    `before`, `after`: in the unit at the end of the measure's name. `low`, `high`: bounds of the relative change, or None. `why`:
+    the reason for the verdict.
     """
 
     candidate: str
@@ -85,7 +90,7 @@ _MEASURES = (
         name="peak_memory_bytes",
         value=lambda c: c.peak_memory_bytes,
         write=words.size,
-        slack=0.02,  # one observation each: the allocator's own luck is about this much
+        slack=0.02,  # one observation each: the allocator alone varies by about this much
     ),
     _Measure(
         name="cost_per_million_usd",
@@ -103,9 +108,9 @@ _WRITERS: dict[str, Callable[..., str]] = {measure.name: measure.write for measu
 
 
 def compare(before: BuildRecord, after: BuildRecord, only: str | None = None) -> tuple[MeasureChange, ...]:
-    """Every measure of every candidate of either build, the chosen first: which one it was, then the rest in `after`'s order.
+    """Every measure of every candidate of either build: first the chosen id, then the candidates in `after`'s order.
 
-    `only`: of this candidate alone.
+    `only`: this candidate alone.
     """
     old = {one.id: one for one in before.candidates}
     new = {one.id: one for one in after.candidates}
@@ -148,7 +153,7 @@ def as_json(rows: Sequence[MeasureChange]) -> list[dict[str, Any]]:
 
 
 def text(rows: Sequence[MeasureChange]) -> str:
-    """The rows for people: what changed, by candidate; what did not is counted."""
+    """The rows for people: the changes by candidate, and a count of unchanged measures."""
     lines: list[str] = []
     same: dict[str, int] = {}
     shown = ""
@@ -181,7 +186,7 @@ def _one(value: float | str | None, write: Callable[..., str]) -> str:
 
 
 def _percent(change: float) -> str:
-    """A relative change as `+3.2 %`; one that would read as nothing keeps a digit that says it is not."""
+    """A relative change as `+3.2 %`. A small one keeps a digit, so that it does not read as 0."""
     share = 100 * change
     return f"{share:+.1f} %" if abs(share) >= 0.05 or share == 0 else f"{share:+.1g} %"
 
@@ -190,7 +195,7 @@ _Pair = tuple[CandidateRecord, CandidateRecord]
 
 
 def _same_float(one: CandidateRecord, before: BuildRecord, after: BuildRecord) -> _Pair | None:
-    """The float of this candidate's target in both builds, when it is the very same package: if it moved, the machine did."""
+    """The float of this candidate's target in both builds, if it is the same package: then its change is the machine's."""
     target = f"{one.target}-{one.arch}"
     floats: list[CandidateRecord] = []
     for record in (before, after):
@@ -202,7 +207,7 @@ def _same_float(one: CandidateRecord, before: BuildRecord, after: BuildRecord) -
 
 
 def _row(measure: _Measure, before: CandidateRecord, after: CandidateRecord, floats: _Pair | None) -> MeasureChange:
-    """One number of both, as better, worse or the same within noise."""
+    """Compare one number of both: better, worse, or the same within noise."""
     first, second = measure.value(before), measure.value(after)
     name, id_ = measure.name, after.id
     if first is None or second is None:
@@ -214,7 +219,7 @@ def _row(measure: _Measure, before: CandidateRecord, after: CandidateRecord, flo
     old, new = _band(measure, before, first), _band(measure, after, second)
     drift = _drift(measure, floats)
     old = old.hull(old.scaled(drift))
-    if old.low <= 0:  # somebody else's samples may hold noughts, and there is no share of nought
+    if old.low <= 0:  # samples of other programs may hold 0, which has no relative change
         return _said(id_, name, first, second, Change.SAME if first == second else Change.UNKNOWN, "")
     low, high = new.low / old.high - 1, new.high / old.low - 1
     change = Change.SAME
@@ -234,8 +239,8 @@ _ESTIMATES: dict[str, Callable[[EstimateRecord], float]] = {
 
 
 def _estimates(before: CandidateRecord, after: CandidateRecord) -> Iterator[MeasureChange]:
-    """What stands for what was not measured, where it does in either build. Estimates of another table or other assumptions, or of
-    another device, are not compared: the model may have changed, not the candidate."""
+    """Compare estimates, where either build has some. Those of another device, another table or other assumptions are not compared:
+    the estimate's model may have changed instead of the candidate."""
     first, second = before.estimated, after.estimated
     if first is None and second is None:
         return
@@ -257,12 +262,12 @@ def _estimates(before: CandidateRecord, after: CandidateRecord) -> Iterator[Meas
 
 
 def _model(estimate: EstimateRecord) -> str:
-    """What an estimate's basis says of the model: all but the first part, which is about the graph."""
+    """The part of an estimate's basis about its model: all but the first part, which is about the graph."""
     return estimate.basis.partition("; ")[2]
 
 
 def _drift(measure: _Measure, floats: _Pair | None) -> float:
-    """How much slower the machine itself was in the second build; 1 when nothing says so."""
+    """How much slower the machine was in the second build; 1 when that is unknown."""
     first, second = (measure.value(floats[0]), measure.value(floats[1])) if floats and measure.timed else (None, None)
     return second / first if first and second and first > 0 and second > 0 else 1.0
 
@@ -277,13 +282,13 @@ def _band(measure: _Measure, one: CandidateRecord, value: float) -> Interval:
 
 
 def _priced(one: CandidateRecord) -> Sequence[float]:
-    """Latencies scaled so that their median is the price: the price is as noisy as they are."""
+    """Latencies scaled so that their median is the price, which has the same noise."""
     samples, p50, cost = one.latency_ms.samples, one.latency_ms.p50, one.cost_per_million_usd
     return [sample * cost / p50 for sample in samples] if samples and p50 and cost else ()
 
 
 def _lower_is_better(*records: BuildRecord) -> bool:
-    """The direction of the metric. A record does not say that of a user's own; a drop and a value that went the same way do."""
+    """The metric's direction. For a user's own metric it follows from a drop and the value that belongs to it."""
     for record in records:
         if (name := record.baseline.metric) in METRICS:
             return METRICS[name].lower_is_better
@@ -298,7 +303,7 @@ def _lower_is_better(*records: BuildRecord) -> bool:
 
 
 def _accuracy(before: CandidateRecord, after: CandidateRecord, *, falls: bool) -> MeasureChange:
-    """The metric itself; its noise is that of the paired drops, which leaves out how hard the samples are for both."""
+    """Compare the metric's value. Its noise is that of the paired drops, without the part that both share."""
     was, now = before.accuracy.value, after.accuracy.value
     id_, name = after.id, "accuracy.value"
     if was is None or now is None:

@@ -1,7 +1,8 @@
-"""A candidate of two builds compared by what its graphs are made of: bytes, what operators compute in, and which layers changed.
+"""Compare the graphs of one candidate in two builds: bytes, element types of operators, and changed layers.
 
-Promises: pure; exact, since nothing of it is measured; a layer is the same one in both only where its name is. Records without a
-graph have no rows of it.
+Promises:
+- Comparison is pure and exact, since nothing here is measured.
+- A layer counts as the same only if its name is the same. Records without a graph have no rows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
-"""A build, a package or a model explained: where its bytes and operations are, what each operator computes in, what stayed float.
+"""Explain a build, a package or a model: where its bytes and operations are, what its operators compute in, which layers stayed
+float.
 
-Promises: of a build by its record alone; of a package by its verified bytes; of a model by its outline. Somebody else's damaged
-files are an error that says so, and their names are words (`sinks`). It runs no model.
+Promises:
+- A build is explained by its record alone, a package by its verified bytes, a model by its outline.
+- A damaged file is an error that says so, and its names are escaped (`sinks`).
+
+Will not: run a model.
 """
 
 from __future__ import annotations
@@ -161,7 +165,7 @@ def _lines(explained: Explanation) -> Iterator[str]:
 
 
 def work(graph: GraphRecord) -> str:
-    """How many operations a call takes, and of what shapes."""
+    """The number of operations for a call, and its shapes."""
     counted = graph.operations
     if counted is None:
         return "operations are not known"

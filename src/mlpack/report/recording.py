@@ -1,7 +1,7 @@
-"""The record of a build, from what the build knows when it ends.
+"""The record of a build, from everything that the build knows at its end.
 
-Promises: pure; everything that is known is in the record, and null stands for what is not; NaN and infinities, which JSON does not
-have, are unknown.
+Promises:
+- The function is pure. What is not known is null, also NaN and infinities, which JSON does not have.
 """
 
 from __future__ import annotations

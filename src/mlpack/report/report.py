@@ -1,7 +1,10 @@
 """The Markdown of a build's record, for the pull request.
 
-Promises: pure; reads the record alone, so old records and other people's can be shown; no text of theirs becomes markup, a link, a
-reference or a mention (`sinks.markdown`). It writes no file.
+Promises:
+- It is pure and reads the record alone, so that old records and those of others can be shown.
+- No text of a record becomes markup, a link, a reference or a mention (`sinks.markdown`).
+
+Will not: write a file.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """A build's record in plain words: the same verdict, table and notes for the terminal, the pull request and the page.
 
-Promises: pure; reads the record alone (see `record`); gives plain text, which whoever shows it must escape for where it goes.
+Promises:
+- It is pure and reads the record alone (see `record`).
+- It gives plain text, which the caller escapes for its place.
 """
 
 from __future__ import annotations
@@ -32,16 +34,16 @@ COLUMNS = (
     "accuracy drop",
     "$/million",
 )
-"""What `row` gives, in its order."""
+"""The cells of `row`, in order."""
 
 
 def columns(record: BuildRecord) -> tuple[str, ...]:
-    """How the columns are headed: that of the drop with the confidence of its intervals."""
+    """The headings of the columns; that of the drop has the confidence of its intervals."""
     return tuple(f"{name} ({words.percent(confidence(record))})" if name == "accuracy drop" else name for name in COLUMNS)
 
 
 def confidence(record: BuildRecord) -> float:
-    """Of every interval of a drop in this record."""
+    """The confidence of every interval of a drop in this record."""
     return record.recipe.budgets.confidence or stats.CONFIDENCE
 
 
@@ -50,7 +52,7 @@ _STATUS = {"ok": "ok", "over_budget": "over budget", "failed": "failed", "skippe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionText:
-    """The decision in its pieces; `text` puts them together. `facts` says what the chosen one is like, or how many failed how."""
+    """The decision in parts; `text` joins them. `facts`: properties of the chosen candidate, or how many failed how."""
 
     name: str
     chosen: str | None
@@ -68,11 +70,11 @@ _PROOFS = {
     "static": "by its graph",
     "run": "by a run under emulation",
 }
-"""How an accuracy may be known for processors that are not here, in words."""
+"""The kinds of proof, in words."""
 
 
 def verdict(record: BuildRecord) -> DecisionText:
-    """What was decided. A chosen id that is not among the candidates counts as none: nothing is known of it."""
+    """The decision. A chosen id that no candidate has counts as none."""
     name = record.recipe.name
     one = record.chosen_candidate
     if one is None:
@@ -153,11 +155,11 @@ def drop(one: CandidateRecord) -> str:
 
 
 _NAMED = 3
-"""Layers that are named in a line; the page and build.json name all."""
+"""The most layers that a line names; the page and build.json name all."""
 
 
 def searches(record: BuildRecord) -> list[str]:
-    """A line for each candidate of which more than one form was tried: how many, how long, and what ships."""
+    """A line for each candidate that was searched: how many forms, how long, and what ships."""
     lines = []
     for one in record.candidates:
         if (search := one.searched) is None:
@@ -184,7 +186,7 @@ def searches(record: BuildRecord) -> list[str]:
 
 
 def warnings(record: BuildRecord) -> list[str]:
-    """What the decision cannot be relied on for: an evaluation set that is too small, a large drop that no budget looks at."""
+    """Where the decision cannot be relied on: an evaluation set that is too small, a large drop without a budget."""
     small: dict[int, list[tuple[str, int]]] = {}
     for one in record.candidates:
         if one.accuracy.n is not None and one.accuracy.samples_that_tell is not None:
@@ -206,7 +208,7 @@ def warnings(record: BuildRecord) -> list[str]:
 
 
 def calibrated(use: CalibrationRecord | CalibrationUse) -> str:
-    """What calibrated the candidates, as `build.json` has it, in words."""
+    """The calibration data of a build, in words."""
     samples = words.count(use.samples, "sample")
     if use.source == "evaluation" and use.of is not None:
         rest = use.of - use.samples
@@ -218,7 +220,7 @@ def calibrated(use: CalibrationRecord | CalibrationUse) -> str:
 
 
 def notes(record: BuildRecord) -> list[str]:
-    """What a reader should know about the packages and the numbers, each once, in the order of the candidates."""
+    """Notes on the packages and the numbers, each once, in the order of the candidates."""
     lines: dict[str, None] = dict.fromkeys([*warnings(record), *searches(record), *_package_notes(record.candidates)])
     if (use := record.calibration) is not None and use.source != "recipe":
         lines.setdefault(calibrated(use), None)
@@ -251,7 +253,7 @@ def notes(record: BuildRecord) -> list[str]:
 
 
 def _unproven(one: CandidateRecord) -> str | None:
-    """What is said of an accuracy that may not hold elsewhere. Nothing of one that was only estimated, which says more."""
+    """A note on an accuracy without proof. None for an estimated candidate, whose note says more."""
     proof = one.accuracy.proof
     if proof is None or proof.how is not None or one.estimated is not None:
         return None
@@ -259,7 +261,7 @@ def _unproven(one: CandidateRecord) -> str | None:
 
 
 def _read_from(one: CandidateRecord) -> str | None:
-    """What a candidate's accuracy was read from: which output, which column, above what."""
+    """The output, column and threshold of a candidate's accuracy."""
     accuracy = one.accuracy
     output, column, threshold = accuracy.output, accuracy.column, accuracy.threshold
     if output is None:
@@ -271,7 +273,7 @@ def _read_from(one: CandidateRecord) -> str | None:
 
 
 def _step_remarks(candidates: Sequence[CandidateRecord]) -> list[str]:
-    """What steps remarked on the data they were given, each once."""
+    """Remarks of steps on their data, each once."""
     holders: dict[str, list[str]] = {}
     for one in candidates:
         noted = [step.notes.get("remarks") for step in one.steps]
@@ -281,7 +283,7 @@ def _step_remarks(candidates: Sequence[CandidateRecord]) -> list[str]:
 
 
 def _estimate_notes(one: CandidateRecord) -> Iterator[str]:
-    """A candidate's estimates on each device, and what they rest on."""
+    """A candidate's estimates on each device, and their basis."""
     estimates = one.estimates
     if not estimates:
         return

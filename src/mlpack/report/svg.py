@@ -1,7 +1,10 @@
 """Three small plots as SVG text: stacked bars, distributions of samples, and intervals against a limit.
 
-Promises: pure; a number has the same place in each row of a plot; colours are classes of the page's style sheet, so that light and
-dark follow it; every text is escaped. It knows numbers and labels, not builds, and needs no script and no network.
+Promises:
+- Plots are pure. A number has the same place in each row of a plot.
+- Colours are classes of the page's style sheet, so that light and dark follow it. Every text is escaped.
+
+Plots know numbers and labels, not builds, and need no script and no network.
 """
 
 from __future__ import annotations
@@ -116,9 +119,9 @@ def bars(title: str, rows: Sequence[PartsBar], limits: Sequence[LimitLine], writ
 
 
 def strips(title: str, rows: Sequence[Strip], limits: Sequence[LimitLine], write: Write) -> str:
-    """Where the samples of each row lie, with ticks at its p50 and p95; a few slowest are drawn at the edge.
+    """The distribution of each row's samples, with ticks at p50 and p95; the slowest few are drawn at the edge.
 
-    A row of few samples has no p95 worth the name: it shows its median and its range.
+    A row of few samples has no meaningful p95: it shows its median and its range.
     """
     shown = [value for row in rows for value in (min(row.samples), stats.percentile(row.samples, 0.995))]
     marks = [limit.value for limit in limits if limit.value > 0]
@@ -212,7 +215,7 @@ def _labels(index: int, label: str, value: str, *, marked: bool) -> str:
 
 
 def _svg(title: str, scale: _Scale, limits: Sequence[LimitLine], write: Write, drawn: Sequence[str], labels: Sequence[str]) -> str:
-    """The frame: grid below, then rows, limits and, above everything, the words; `labels` has one entry a row."""
+    """The frame: grid at the bottom, then rows, limits and, on top, the texts; `labels` has one entry for each row."""
     bottom = _TOP + len(labels) * _ROW
     grid, written = [], -math.inf
     for tick in scale.ticks():

@@ -1,9 +1,11 @@
 """The report for people: one HTML file with its style, its tables and its plots inside.
 
-`webpage.html.jinja` is the page and `webpage.css` its style; this module says what stands in them.
+`webpage.html.jinja` is the page, `webpage.css` its style, and this module fills them.
 
-Promises: pure; a function of the record alone; no script, no network (its own content policy forbids both), light or dark as the
-reader's system is; every text is escaped. It says nothing that `build.json` does not.
+Promises:
+- The page is a function of the record alone, and says nothing that `build.json` does not.
+- It has no script and no network, which its own content policy forbids. It is light or dark like the reader's system.
+- Every text is escaped.
 """
 
 from __future__ import annotations
@@ -27,11 +29,11 @@ if TYPE_CHECKING:
 
 _PAGE, _STYLE = "webpage.html.jinja", "webpage.css"
 _MADE_OF = 12
-"""Rows of each table of what the model is made of; `mlpack explain --json` has them all."""
+"""Rows of each table about the model; `mlpack explain --json` has them all."""
 _PARTS = ("runtime", "model", "code")
-"""The parts that ship; a base is there already where it runs, and no part of the budget."""
+"""The parts that ship. A base is already where it runs, and does not count for the budget."""
 _NAMED = 12
-"""Names that are said one by one; of more, how many there are of each kind."""
+"""The most names in a list; of more names, the page counts each kind."""
 
 
 def html(record: BuildRecord) -> str:
@@ -279,7 +281,7 @@ def _whiskers(title: str, rows: Sequence[svg.Whisker], budget: float | None) -> 
 
 
 def _search_plot(id_: str, search: SearchRecord, budget: float | None) -> str:
-    """The forms that were tried of a candidate: their drops against the budget."""
+    """The drops of a candidate's forms against the budget."""
     rows = []
     for number, form in enumerate(search.tried):
         if (around := _interval(form)) is not None:

@@ -1,7 +1,9 @@
-"""`build.json` read and written.
+"""Read and write `build.json`.
 
-Promises: one that somebody else wrote is a record, or an error that names every wrong key; bytes that were written follow from the
-record alone. A record holds thousands of samples, so much is read and no more.
+Promises:
+- Somebody else's file becomes a record, or an error that names every wrong key.
+- The bytes follow from the record alone.
+- A record holds thousands of samples; a larger file is refused.
 """
 
 from __future__ import annotations

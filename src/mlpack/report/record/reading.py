@@ -1,7 +1,8 @@
-"""Records from JSON and back: each value is held against the type that its field has, and everything that is wrong is named.
+"""Records from JSON and back: each value is checked against the type of its field, and every problem is named.
 
-Promises: keys that no field names are accepted (a newer mlpack may add some), keys whose field has no default are required. Kinds
-are strict: a number is finite, true is not a number, text is not a number either; a whole number may stand for a number, as it is.
+Promises:
+- Unknown keys are accepted, since a newer mlpack may add some. Keys whose field has no default are required.
+- Types are strict: a number is finite, and neither true nor text is one. A whole number is accepted for a number, unchanged.
 """
 
 from __future__ import annotations
