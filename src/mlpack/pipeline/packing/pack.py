@@ -251,8 +251,8 @@ def _port(port: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text_settings(request: PackRequest) -> dict[str, Any]:
-    """`max_length` in tokens (the recipe's, else the sentence model's, else the tokenizer's, else 512), the padding token, and `pairs`
-    where callers send pairs of texts."""
+    """`max_length` in tokens (the recipe's, else the sentence model's, else the tokenizer's, else 512), the padding token, and
+    `pairs` where callers send pairs of texts."""
     path = request.model_dir / "tokenizer_config.json"
     pad = _json(path).get("pad_token") if path.is_file() else None
     pad = pad.get("content") if isinstance(pad, dict) else pad
