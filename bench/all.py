@@ -23,9 +23,9 @@ README = ROOT / "bench/README.md"
 BY_HAND = "## What was tried"
 INTRODUCTION = """# Benchmarks
 
-Scripts that anyone can run: `make bench` for all of them, or one alone by the command above its table (`--help` says what it
-needs).
-Both sides of a comparison take turns in one run, so ratios travel between machines; milliseconds do not. Numbers are medians.
+Anyone can run these scripts: `make bench` runs all of them; the command above a table runs one (`--help` says what it needs).
+Both sides of a comparison take turns in one run, so ratios hold on other machines; milliseconds do not. Numbers are medians.
+*held to* is the bound that we hold a number to, where there is one, and *holds* whether the number kept it.
 """
 
 
