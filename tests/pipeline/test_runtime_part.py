@@ -32,6 +32,11 @@ def test_function_carries_its_imports_and_a_worker_everything(tmp_path: Path) ->
     worker.mkdir()
     assert not carried(function) & WORKERS
     assert carried(worker, "aws") == modules(SOURCES) - {"bootstrap"}
+    container = tmp_path / "container"
+    container.mkdir()
+    carries = carried(container, "http")
+    assert carries >= {"hosting/serve", "serving/prometheus", "serving/batcher", "backends/cpu", "bench", "portions"}
+    assert not [name for name in carries if name.startswith(("queueing", "aws", "tensorrt", "door"))]
     assert modules(function / "mlpack_runtime") >= {
         "__init__",
         "handler",

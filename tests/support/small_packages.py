@@ -14,7 +14,7 @@ from mlpack.oci.base import Base, resolve_base
 from mlpack.pipeline.packing import wheels
 from mlpack.pipeline.packing.pack import Hooks, PackRequest, RuntimeRequest, assemble_runtime, pack
 from mlpack.pipeline.packing.wheels import Pin
-from mlpack.targets import TARGETS, CpuWorker, GpuWorker, LambdaImage, LambdaZip
+from mlpack.targets import TARGETS, Container, CpuWorker, GpuWorker, LambdaImage, LambdaZip
 from mlpack.targets.format import bytecode
 
 SAMPLE = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
@@ -28,7 +28,7 @@ PIN = Pin(name="onnxruntime", version=wheels.ENGINE.partition("==")[2], sha256s=
 TOKENIZER_PIN = Pin(name="tokenizers", version=wheels.TOKENIZER.partition("==")[2], sha256s=("1" * 64,))
 
 
-Config = LambdaZip | LambdaImage | CpuWorker | GpuWorker
+Config = LambdaZip | LambdaImage | CpuWorker | GpuWorker | Container
 
 
 def running() -> bytecode.Interpreter:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlpack.targets import TARGETS, CpuWorker, GpuWorker, LambdaImage, LambdaZip, prices
+from mlpack.targets import TARGETS, Container, CpuWorker, GpuWorker, LambdaImage, LambdaZip, prices
 
 
 def test_price_of_a_gigabyte_for_a_hundred_milliseconds() -> None:
@@ -54,6 +54,21 @@ def test_a_worker_is_paid_by_the_hour_at_the_stated_use() -> None:
     assert price(config, 10, 0.0) is None
 
 
+def test_a_container_is_priced_as_the_platform_that_it_names() -> None:
+    # Cloud Run, 2 vCPU and 4 GiB: 2 x 0.000018 + 4 x 0.000002 a second.
+    price, hour = TARGETS["container"].price, 3600 * (2 * 0.000018 + 4 * 0.000002)
+    assert prices.service_usd_per_hour(3538, "x86_64") == pytest.approx(hour)
+    served = 100 * 3600 * prices.UTILISATION
+    assert price(Container(memory_mb=3538, priced_as="cloud-run"), 10, 100.0) == pytest.approx(hour * 1e6 / served)
+    task = prices.task_usd_per_hour(3538, "x86_64")
+    assert price(Container(memory_mb=3538), 10, 100.0) == pytest.approx(task * 1e6 / served)
+    assert price(Container(), 10, None) is None
+    with pytest.raises(ValueError, match="no Cloud Run instance"):
+        prices.service_usd_per_hour(40_000, "x86_64")
+    with pytest.raises(ValueError, match="no price"):
+        prices.service_usd_per_hour(2048, "arm64")
+
+
 @pytest.mark.parametrize(
     ("memory_mb", "vcpus", "billed_gb"),
     [(512, 1, 2), (1769, 1, 2), (2048, 1, 2), (2500, 1, 3), (3072, 2, 4), (10_240, 8, 16), (20_000, 16, 32)],
@@ -80,6 +95,6 @@ def test_more_throughput_is_never_dearer(hourly: float, first: float, second: fl
 
 
 def test_every_price_has_its_source_and_date() -> None:
-    for row in (*prices.LAMBDA.values(), *prices.FARGATE.values()):
+    for row in (*prices.LAMBDA.values(), *prices.FARGATE.values(), *prices.CLOUD_RUN.values()):
         assert row.source.startswith("https://")
         assert row.verified_on >= "2026"

@@ -10,13 +10,14 @@ from tests.support import plugin_distributions, small_packages
 from tests.support.target_harness import contents, hold
 
 from mlpack.errors import LimitError, PluginError
-from mlpack.targets import TARGETS, CpuWorker, GpuWorker, LambdaImage, LambdaZip
+from mlpack.targets import TARGETS, Container, CpuWorker, GpuWorker, LambdaImage, LambdaZip
 
 CASES: list[tuple[str, Any]] = [
     ("lambda-zip", LambdaZip()),
     ("lambda-zip", LambdaZip(arch="arm64", layer=True)),
     ("lambda-image", LambdaImage()),
     ("cpu-worker", CpuWorker(max_batch=4)),
+    ("container", Container(concurrency=4)),
     ("gpu-worker", GpuWorker()),
     ("gpu-worker", GpuWorker(runtime="lean", fallback=("cpu",))),
 ]

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlpack.core import digest, plugins
 from mlpack.core.plugins import Plugin
 from mlpack.core.records import Target
-from mlpack.targets import chains, lambda_image, lambda_zip, prices, worker
+from mlpack.targets import chains, container, lambda_image, lambda_zip, prices, worker
 from mlpack.targets.chains import Chain
+from mlpack.targets.container import Container
 from mlpack.targets.format import unpacking
 from mlpack.targets.format.contents import Contents, Written
 from mlpack.targets.format.unpacking import Members
@@ -128,6 +129,19 @@ _OWN: dict[str, TargetKind] = {
         needs=worker.needs,
         settings=worker.settings,
     ),
+    "container": TargetKind(
+        config=Container,
+        write=container.write,
+        boot=container.boot,
+        unpack=unpacking.image,
+        price=container.price,
+        limits=container.LIMITS,
+        needs_base=True,
+        float16_archs=("arm64",),
+        description="Container image that serves HTTP, over a base: Cloud Run, Container Apps, Fargate, Kubernetes, SageMaker",
+        needs=container.needs,
+        settings=container.settings,
+    ),
     "gpu-worker": TargetKind(
         config=GpuWorker,
         write=worker.write,
@@ -187,6 +201,7 @@ def on_processor(arch: str, memory_mb: int) -> Target:
 __all__ = [
     "TARGETS",
     "Chain",
+    "Container",
     "Contents",
     "CpuWorker",
     "GpuWorker",

@@ -35,6 +35,7 @@ class TaskPrices:
 
 
 _SOURCE = "https://aws.amazon.com/lambda/pricing/ (us-east-1, first tier)"
+_CLOUD_RUN_SOURCE = "https://cloud.google.com/run/pricing (tier 1, instance-based billing: CPU always allocated)"
 _FARGATE_SOURCE = "https://aws.amazon.com/fargate/pricing/ (us-east-1, Linux)"
 
 LAMBDA: dict[str, Prices] = {
@@ -46,6 +47,15 @@ FARGATE: dict[str, TaskPrices] = {
     "x86_64": TaskPrices(vcpu_hour_usd=0.04048, gb_hour_usd=0.004445, source=_FARGATE_SOURCE, verified_on="2026-11"),
     "arm64": TaskPrices(vcpu_hour_usd=0.03238, gb_hour_usd=0.00356, source=_FARGATE_SOURCE, verified_on="2026-11"),
 }
+
+CLOUD_RUN: dict[str, TaskPrices] = {
+    # By the second: 0.000018 for a vCPU, 0.000002 for a GiB. There are no Arm processors.
+    "x86_64": TaskPrices(vcpu_hour_usd=0.0648, gb_hour_usd=0.0072, source=_CLOUD_RUN_SOURCE, verified_on="2026-11"),
+}
+
+CLOUD_RUN_SIZES: tuple[tuple[float, int, int], ...] = ((1, 1, 4), (2, 1, 8), (4, 2, 16), (6, 4, 24), (8, 4, 32))
+"""vCPUs of an instance, and the least and most GiB that it can have with them; parts of a vCPU and of a GiB are not counted with.
+From https://cloud.google.com/run/docs/configuring/services/memory-limits."""
 
 FARGATE_SIZES: tuple[tuple[float, int, int], ...] = ((1, 2, 8), (2, 4, 16), (4, 8, 30), (8, 16, 60), (16, 32, 120))
 """vCPUs of a task, and the least and most GB with them. Tasks below one vCPU are left out: an engine's thread needs one. From
@@ -85,12 +95,23 @@ def task_usd_per_hour(memory_mb: int, arch: str) -> float:
     unknown arch, or more than any task has."""
     if arch not in FARGATE or memory_mb <= 0:
         raise ValueError(f"no price for {memory_mb} MB, {arch}")
+    return _usd_per_hour(memory_mb, FARGATE[arch], FARGATE_SIZES, "Fargate task")
+
+
+def service_usd_per_hour(memory_mb: int, arch: str) -> float:
+    """Dollars an hour for the smallest Cloud Run instance that has this memory and the vCPUs that come with it. Raises ValueError
+    as `task_usd_per_hour`."""
+    if arch not in CLOUD_RUN or memory_mb <= 0:
+        raise ValueError(f"no price for {memory_mb} MB, {arch}")
+    return _usd_per_hour(memory_mb, CLOUD_RUN[arch], CLOUD_RUN_SIZES, "Cloud Run instance")
+
+
+def _usd_per_hour(memory_mb: int, prices: TaskPrices, sizes: tuple[tuple[float, int, int], ...], what: str) -> float:
     threads, size = max(1, round(memory_mb / MB_PER_VCPU)), math.ceil(memory_mb / 1024)
-    for vcpus, least, most in FARGATE_SIZES:
+    for vcpus, least, most in sizes:
         if vcpus >= threads and most >= size:
-            prices = FARGATE[arch]
             return vcpus * prices.vcpu_hour_usd + max(least, size) * prices.gb_hour_usd
-    raise ValueError(f"no Fargate task has {memory_mb} MB with {threads} vCPUs")
+    raise ValueError(f"no {what} has {memory_mb} MB with {threads} vCPUs")
 
 
 def of_function(config: Any, latency_p50_ms: float, _throughput_per_s: float | None) -> float:

@@ -236,10 +236,21 @@ def chain(config: GpuWorker) -> Chain:
 def write(contents: Contents, config: CpuWorker | GpuWorker, out_dir: Path) -> Written:
     """Write the image as an OCI layout into `out_dir/image`, and its front door's zip beside it. LimitError or PackError before it
     writes; PackError when the image does not conform."""
+    cuda = isinstance(config, GpuWorker) and config.uses_cuda
+    result = write_image(contents, config.arch, _process(config), out_dir, cuda=cuda)
+    if (contents.runtime / "mlpack_runtime").is_dir():
+        from mlpack.targets.format import frontdoor
+
+        frontdoor.write_zip(contents, out_dir / FRONT_DOOR)
+    return result
+
+
+def write_image(contents: Contents, arch: str, process: Process, out_dir: Path, *, cuda: bool = False) -> Written:
+    """Write an image that runs this process, for workers and containers alike. `cuda`: the recipe asks for CUDA's mathematics.
+    LimitError or PackError before it writes; PackError when the image does not conform."""
     from mlpack.oci import layout
 
     base = layering.open_base(contents)
-    cuda = isinstance(config, GpuWorker) and config.uses_cuda
     inside = sizes(contents)
     _check_forbidden((path for path, _ in inside), "the package", cuda=cuda)
     _check_forbidden((path for path, _, _ in base.paths.walk()), "the base image", cuda=cuda)
@@ -250,14 +261,10 @@ def write(contents: Contents, config: CpuWorker | GpuWorker, out_dir: Path) -> W
     if not cuda:  # cuBLAS and cuDNN alone exceed the limit, and the recipe asks for them
         limits.check_size(limits.WORKER_IMAGE, entry_sizes)
     layering.check_libraries(base.paths, ("libstdc++.so.6", *(CUDA_NEEDS if cuda else ())))
-    result = layering.write(contents, base, files, _process(config), out_dir)
+    result = layering.write(contents, base, files, process, out_dir)
     image = layout.read(out_dir / LAYOUT)
-    if problems := layering.problems(image, config.arch, tuple(result.layers.values())):
+    if problems := layering.problems(image, arch, tuple(result.layers.values())):
         raise PackError("the image could not be run:\n" + "\n".join(f"  {each}" for each in problems))
-    if (contents.runtime / "mlpack_runtime").is_dir():
-        from mlpack.targets.format import frontdoor
-
-        frontdoor.write_zip(contents, out_dir / FRONT_DOOR)
     total = sum(size for _, size in entry_sizes)
     note = f"{total / 1e6:,.0f} MB beside the model, uncompressed; at most {limits.WORKER_IMAGE.value / 1e6:,.0f} are aimed at"
     return dataclasses.replace(result, notes=(*result.notes, note))
@@ -272,10 +279,15 @@ def _process(config: CpuWorker | GpuWorker) -> Process:
             "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
             "NVIDIA_VISIBLE_DEVICES": "all",
         }
-    labels = {f"io.mlpack.health.{name}": f"http://:{config.port}{path}" for name, path in HEALTH.items()}
+    labels = health_labels(config.port)
     if isinstance(config, GpuWorker):
         labels["io.mlpack.gpus"] = ",".join(config.gpus)
     return Process(arguments=ARGUMENTS, env=env, labels=labels, user=config.user, ports=(config.port,), stop_signal="SIGTERM")
+
+
+def health_labels(port: int) -> dict[str, str]:
+    """Labels that say where an image is asked for its health."""
+    return {f"io.mlpack.health.{name}": f"http://:{port}{path}" for name, path in HEALTH.items()}
 
 
 def _check_forbidden(paths: Iterable[str], where: str, *, cuda: bool) -> None:
@@ -295,14 +307,19 @@ def _matches(path: str, pattern: str) -> bool:
 
 
 def _check(config: CpuWorker | GpuWorker) -> None:
-    problems = []
-    if not 1 <= config.max_batch <= 1024:
-        problems.append(f"max_batch: {config.max_batch} is not between 1 and 1,024")
-    if not 0 <= config.max_wait_ms <= 10_000:
-        problems.append(f"max_wait_ms: {config.max_wait_ms} is not between 0 and 10,000 (milliseconds)")
-    if not 1024 <= config.port <= 65_535:
-        problems.append(f"port: {config.port} is not between 1,024 and 65,535: a user that is not root listens on no lower one")
-    if not re.fullmatch(r"[1-9][0-9]{0,9}(:[0-9]{1,10})?", config.user):
-        problems.append(f"user: {config.user!r} is not a number (or number:number) other than 0: root and names are refused")
-    if problems:
+    if problems := process_problems(config.max_batch, config.max_wait_ms, config.port, config.user):
         raise RecipeError("; ".join(problems))
+
+
+def process_problems(max_batch: int, max_wait_ms: float, port: int, user: str) -> list[str]:
+    """Messages about these fields of a config; empty when they are right."""
+    problems = []
+    if not 1 <= max_batch <= 1024:
+        problems.append(f"max_batch: {max_batch} is not between 1 and 1,024")
+    if not 0 <= max_wait_ms <= 10_000:
+        problems.append(f"max_wait_ms: {max_wait_ms} is not between 0 and 10,000 (milliseconds)")
+    if not 1024 <= port <= 65_535:
+        problems.append(f"port: {port} is not between 1,024 and 65,535: a user that is not root listens on no lower one")
+    if not re.fullmatch(r"[1-9][0-9]{0,9}(:[0-9]{1,10})?", user):
+        problems.append(f"user: {user!r} is not a number (or number:number) other than 0: root and names are refused")
+    return problems

@@ -37,6 +37,8 @@ VERSION = 1
 """Raised when equal requests would give other bytes."""
 FUNCTION = ("loop", "bench", "hooks", "portions")
 """The modules that bootstrap.py starts in a package that is no worker, or imports there by name."""
+SERVER = ("bench", "hooks", "portions", "hosting.serve", "backends.cpu")
+"""The same in a container that serves HTTP alone. A table names its backend, `backends.cpu`."""
 _ELF_MACHINES = {"x86_64": 0x3E, "arm64": 0xB7}
 
 
@@ -147,7 +149,8 @@ def _source_names(sources: Path, request: RuntimeRequest) -> tuple[str, ...]:
     every = tuple(path for path, entry in digest.entries(sources) if path.endswith(".py") and entry.is_file())
     if "aws" in request.needs:
         return every
-    names = {"__init__.py", "bootstrap.py", *(file_of(sources, name) for name in reachable(sources, (*FUNCTION, *request.modules)))}
+    roots = SERVER if "http" in request.needs else FUNCTION
+    names = {"__init__.py", "bootstrap.py", *(file_of(sources, name) for name in reachable(sources, (*roots, *request.modules)))}
     return tuple(path for path in every if path in names)
 
 

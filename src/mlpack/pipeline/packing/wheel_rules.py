@@ -32,6 +32,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "engine-cuda": (ENGINE_CUDA,),
     "tokenizer": (TOKENIZER,),
     "aws": AWS,
+    "http": (),  # our own modules alone: `runtime_part.SERVER`
     **{f"tensorrt-{flavour}": distributions for flavour, distributions in TENSORRT.items()},
 }
 """The needs of runtime parts, by name, and the distributions for each."""

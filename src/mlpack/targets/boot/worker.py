@@ -68,8 +68,9 @@ class _Request:
     headers: Mapping[str, str]
 
 
-def boot(package: Path, event: bytes, means: Means) -> Boot:
+def boot(package: Path, event: bytes, means: Means, entrance: tuple[str, ...] = ("worker",)) -> Boot:
     """Start the worker in `package` (an artifact's directory) and give it `event`: an event.json, or a request's body alone.
+    `entrance`: the arguments of bootstrap.py that start it.
 
     PackError when it does not become ready, does not answer 200 in time, does not end when asked, or writes outside /tmp.
     """
@@ -89,7 +90,7 @@ def boot(package: Path, event: bytes, means: Means) -> Boot:
                     command = (*image.run(*options), image.identity, "-I", "-S", f"{TASK_ROOT}/bootstrap.py", *arguments)
                     return Call(command=command, env=None, event=event, timeout_s=timeout_s, log=work / "log", in_container=True)
 
-                result = _boot_for_device(podman_call, package_json, request, timeout_s)
+                result = _boot_for_device(podman_call, package_json, request, entrance)
                 return Boot(answer=result.answer, init_ms=result.init_ms, how=f"{result.how}, in podman, read-only", log=result.log)
         root = extract(package, package_json, by_form, work / "task")
         python, notes = python_for(package_json)
@@ -101,22 +102,23 @@ def boot(package: Path, event: bytes, means: Means) -> Boot:
 
         before = digest.of_tree(root)
         seal(root)
-        result = _boot_for_device(local_call, package_json, request, timeout_s)
+        result = _boot_for_device(local_call, package_json, request, entrance)
         if digest.of_tree(root) != before:
             raise PackError("the package wrote into its own directory, which is read-only where it runs: let it write to /tmp")
         notes.append("without podman: the image's own files on this machine's Python, not on its base")
         return Boot(answer=result.answer, init_ms=result.init_ms, how="; ".join([result.how, *notes]), log=result.log)
 
 
-def _boot_for_device(call_for: CallMaker, package_json: Mapping[str, Any], request: _Request, timeout_s: float) -> Boot:
+def _boot_for_device(call_for: CallMaker, package_json: Mapping[str, Any], request: _Request, entrance: tuple[str, ...]) -> Boot:
     if not _is_for_gpu(package_json):
-        return _boot_serving(call_for, request, "as a worker over HTTP")
+        what = "worker" if entrance == ("worker",) else "container"
+        return _boot_serving(call_for, request, f"as a {what} over HTTP", entrance)
     if package_json["backend"]["kind"] == "tensorrt":
-        _check_exit(call_for(("engine", "check"), {}), "engine check", timeout_s)
+        _check_exit(call_for(("engine", "check"), {}), "engine check")
     if _has_device(package_json) or "cpu" in package_json["backend"]["fallback"]:
-        result = _boot_serving(call_for, request, "as a worker over HTTP")
+        result = _boot_serving(call_for, request, "as a worker over HTTP", entrance)
         return result if result.answer is None else dataclasses.replace(result, how=f"{result.how}, {_backend_phrase(result.log)}")
-    return _boot_without_device(call_for(("worker",), {"MLPACK_PORT": str(free_ports(1)[0])}), timeout_s)
+    return _boot_without_device(call_for(entrance, {"MLPACK_PORT": str(free_ports(1)[0])}))
 
 
 def _backend_phrase(log: tuple[str, ...]) -> str:
@@ -131,10 +133,10 @@ def _backend_phrase(log: tuple[str, ...]) -> str:
     return "on its fallback, the processor; its engines never executed"
 
 
-def _boot_serving(call_for: CallMaker, request: _Request, how: str) -> Boot:
+def _boot_serving(call_for: CallMaker, request: _Request, how: str, entrance: tuple[str, ...]) -> Boot:
     """Start the worker, ask it and end it. It may also end before it is ready, when it has no engine for this GPU."""
     port = free_ports(1)[0]
-    call = call_for(("worker",), {"MLPACK_PORT": str(port)})
+    call = call_for(entrance, {"MLPACK_PORT": str(port), "MLPACK_LAME_DUCK_S": "0"})  # nobody else sends requests
     began = time.monotonic()
     with running((call.command, call.env), call) as process:
         try:
@@ -159,14 +161,14 @@ def _boot_serving(call_for: CallMaker, request: _Request, how: str) -> Boot:
     return Boot(answer=answer, init_ms=init_ms, how=how, log=log_lines(call.log))
 
 
-def _boot_without_device(call: Call, timeout_s: float) -> Boot:
+def _boot_without_device(call: Call) -> Boot:
     """Check that the worker refuses to start without a device. An orchestrator must not take it for one that is still starting."""
     began = time.monotonic()
     with running((call.command, call.env), call) as process:
         try:
-            exit_status = process.wait(timeout_s)
+            exit_status = process.wait(call.timeout_s)
         except subprocess.TimeoutExpired:
-            raise failure(f"neither served nor ended within {timeout_s:g} s, on a machine without a GPU", call) from None
+            raise failure(f"neither served nor ended within {call.timeout_s:g} s, on a machine without a GPU", call) from None
     log = log_lines(call.log)
     if exit_status == 0 or not any(_NO_DRIVER.search(line) for line in log):
         raise failure(
@@ -176,12 +178,12 @@ def _boot_without_device(call: Call, timeout_s: float) -> Boot:
     return Boot(answer=None, init_ms=(time.monotonic() - began) * 1e3, how=how, log=log)
 
 
-def _check_exit(call: Call, what: str, timeout_s: float) -> None:
+def _check_exit(call: Call, what: str) -> None:
     with running((call.command, call.env), call) as process:
         try:
-            exit_status = process.wait(timeout_s)
+            exit_status = process.wait(call.timeout_s)
         except subprocess.TimeoutExpired:
-            raise failure(f"its `{what}` did not end within {timeout_s:g} s", call) from None
+            raise failure(f"its `{what}` did not end within {call.timeout_s:g} s", call) from None
     if exit_status != 0:
         raise failure(f"its `{what}` ended with status {exit_status}", call)
 
