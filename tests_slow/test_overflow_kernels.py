@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ KINDS = ("uint8", "int8")
 OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
 FACTORS = ("low", "high", "random")
 
-# Runs in a process of its own, here or under the emulator: every model of a directory on its own feeds, answers as .npy.
+# Runs in a process of its own, here or under the emulator: every model below a directory on its own feeds, answers as .npy.
 _PROGRAM = """
 import json, pathlib, sys
 import numpy as np, onnxruntime as ort
@@ -38,15 +38,14 @@ options = ort.SessionOptions()
 for entry in sys.argv[3:]:
     options.add_session_config_entry(*entry.split("="))
 ort.set_default_logger_severity(4)
-folder = pathlib.Path(sys.argv[1])
-for path in sorted(folder.glob("*.onnx")):
+for path in sorted(pathlib.Path(sys.argv[1]).rglob("*.onnx")):
     feeds = dict(np.load(path.with_suffix(".npz")))
     try:
         answer = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]).run(None, feeds)[0]
     except Exception as error:
         path.with_suffix(".txt").write_text(str(error))
         continue
-    np.save(folder / f"{path.stem}.{sys.argv[2]}.npy", answer)
+    np.save(path.with_name(f"{path.stem}.{sys.argv[2]}.npy"), answer)
 """
 
 
@@ -74,18 +73,15 @@ class Cases:
         np.savez(path.with_suffix(".npz"), **feeds)
         self.risky[name] = bool(overflow.risks(path))
 
-    def run(self, where: str, *words: str, entries: Mapping[str, str] | None = None) -> None:
-        said = [f"{key}={value}" for key, value in (entries or {}).items()]
-        command = [*words, sys.executable, "-c", _PROGRAM, str(self.folder), where, *said]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        assert done.returncode == 0, done.stderr[-2000:]
-
     def cut_off(self, name: str) -> float | None:
         """How far the two answers are apart, as a share of the largest; None where the engine has no such kernel."""
         if (self.folder / f"{name}.txt").exists():
             return None
         here, there = (np.load(self.folder / f"{name}.{where}.npy").astype(float) for where in ("here", "there"))
         return float(np.abs(here - there).max() / max(1e-9, np.abs(here).max()))
+
+
+Maker = Callable[[Cases], None]
 
 
 def products(cases: Cases) -> None:
@@ -154,15 +150,33 @@ def of_floats(cases: Cases) -> None:
         cases.add(f"MatMulNBits {bits} {level} {zero_point} {how}", [node], stored, {"x": x})
 
 
-@pytest.mark.parametrize("make", [products, convolutions, of_floats])
-@pytest.mark.skipif(machine.this_machine().isa not in proof.EXACT, reason="this machine sums as a Haswell does: nothing to compare")
-def test_only_listed_kernels_do_not_sum_exactly(make: Any, tmp_path: Path) -> None:
+def run(root: Path, makers: Sequence[Maker], entries: Mapping[str, str]) -> dict[Maker, Cases]:
+    """The cases of each maker, run here and as a Haswell. All in one process: under the emulator it takes long to start."""
     at = emulation.processor("x86_64", lambda name: program(name) if name.endswith("static") else None)
     assert at is not None
-    cases = Cases(tmp_path)
-    make(cases)
-    cases.run("here")
-    cases.run("there", *at.words)
+    made = {}
+    for make in makers:
+        (root / make.__name__).mkdir()
+        made[make] = Cases(root / make.__name__)
+        make(made[make])
+    said = [f"{key}={value}" for key, value in entries.items()]
+    for where, words in (("here", ()), ("there", at.words)):
+        command = [*words, sys.executable, "-c", _PROGRAM, str(root), where, *said]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stderr[-2000:]
+    return made
+
+
+@pytest.fixture(scope="module")
+def by_default(tmp_path_factory: pytest.TempPathFactory) -> dict[Maker, Cases]:
+    """The engine as it is."""
+    return run(tmp_path_factory.mktemp("default"), [products, convolutions, of_floats], {})
+
+
+@pytest.mark.parametrize("make", [products, convolutions, of_floats])
+@pytest.mark.skipif(machine.this_machine().isa not in proof.EXACT, reason="this machine sums as a Haswell does: nothing to compare")
+def test_only_listed_kernels_do_not_sum_exactly(make: Maker, by_default: dict[Maker, Cases]) -> None:
+    cases = by_default[make]
     apart = {name: gap for name in cases.risky if (gap := cases.cut_off(name)) is not None}
     assert len(apart) > len(cases.risky) // 3
     # Floats around the sums are rounded otherwise by kernels of another width, and bytes by one.
@@ -209,17 +223,18 @@ def fused_on_loading(cases: Cases) -> None:
         cases.add(f"{operator} {a} {b} {how} {other}", nodes, stored, {"x": np.full_like(random, 9) if how == "high" else random})
 
 
+@pytest.fixture(scope="module")
+def exactly(tmp_path_factory: pytest.TempPathFactory) -> dict[Maker, Cases]:
+    """The engine as `optimize: {exact: true}` sets it."""
+    return run(tmp_path_factory.mktemp("exact"), [products, convolutions, of_floats, optimised, fused_on_loading], EXACT)
+
+
 @pytest.mark.parametrize("make", [products, convolutions, of_floats, optimised, fused_on_loading])
 @pytest.mark.skipif(machine.this_machine().isa not in proof.EXACT, reason="this machine sums as a Haswell does: nothing to compare")
-def test_exact_sums_are_exact_for_weights_that_are_stored(make: Any, tmp_path: Path) -> None:
+def test_exact_sums_are_exact_for_weights_that_are_stored(make: Maker, exactly: dict[Maker, Cases]) -> None:
     """What `optimize: {exact: true}` asks of the engine. A factor that is computed stays what it was, and so does a ConvInteger:
     a package with one is not proven by it."""
-    at = emulation.processor("x86_64", lambda name: program(name) if name.endswith("static") else None)
-    assert at is not None
-    cases = Cases(tmp_path)
-    make(cases)
-    cases.run("here", entries=EXACT)
-    cases.run("there", *at.words, entries=EXACT)
+    cases = exactly[make]
     apart = {name: gap for name in cases.risky if (gap := cases.cut_off(name)) is not None}
     left = {name: gap for name, gap in apart.items() if gap > 0.02 and name.split()[0] not in ("computed", "ConvInteger")}
     assert not left, json.dumps(left, indent=1)
