@@ -1,6 +1,6 @@
 """Many messages, some of them poison and some sent twice, to workers that are killed while services fail: nothing is lost.
 
-By default as many as take a minute; with MLPACK_SOAK=1 50,000, a kill every 20 s. The counts are printed.
+By default as many as take half a minute; with MLPACK_SOAK=1 50,000, a kill every 20 s. The counts are printed.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from mlpack_runtime import model
 from mlpack_runtime.aws import promises
 
 SOAK = os.environ.get("MLPACK_SOAK") == "1"
-MESSAGES = 50_000 if SOAK else 2_000
-KILL_EVERY_S = 20.0 if SOAK else 5.0
+MESSAGES = 50_000 if SOAK else 1_000
+KILL_EVERY_S = 20.0 if SOAK else 3.0
 WORKERS = 3
 POISON_EVERY = 100  # 1 %
 TWICE_EVERY = 20
