@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import workshop
 from tests.support.project import Project, copy_of_samples
 from tests.support.services.aws_server import aws, aws_server
 from tests.support.services.real_registry import Registry
@@ -24,7 +25,8 @@ from mlpack.pipeline.packing import wheels
 from mlpack.pipeline.packing.pack import RuntimeRequest, runtime_request, runtime_tree
 from mlpack.pipeline.packing.runtime_part import requirements
 from mlpack.pipeline.packing.wheels import Lock
-from mlpack.targets import TARGETS
+from mlpack.store.local import Store
+from mlpack.targets import TARGETS, LambdaZip
 
 MakeRuntime = Callable[..., Path]
 
@@ -159,13 +161,27 @@ def make_runtime(test_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
     def request_for(config: Config, python: str, *, text: bool) -> RuntimeRequest:
         wanted = target(config)
-        lock = pinned(python, wanted)
+        lock = pinned(path, python, wanted)
         return runtime_request(wanted, python, text, lock.wheels[wheels.platform_key(python, config.arch)])
 
-    def pinned(python: str, wanted: Target) -> Lock:
-        needs = (*TARGETS[wanted.kind].needs(wanted.config), "tokenizer")
-        lock = wheels.with_pins(wheels.read_lock(path), python, wanted.arch, requirements(needs))
-        wheels.write_lock(path, lock)
-        return lock
-
     return make
+
+
+@pytest.fixture(scope="module")
+def store(test_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store that has what zips run, made of the engine installed here, which is the wheel's version: packages of some kilobytes
+    instead of 30 MB, which take half of the time of a build that measures little."""
+    wanted = target(LambdaZip(arch=arch()))
+    lock = pinned(test_cache / "slow.lock", wanted.config.python, wanted)
+    pins = lock.wheels[wheels.platform_key(wanted.config.python, wanted.arch)]
+    made = Store(tmp_path_factory.mktemp("store"))
+    workshop.put_runtime(made, runtime_request(wanted, wanted.config.python, False, pins))
+    return made
+
+
+def pinned(path: Path, python: str, wanted: Target) -> Lock:
+    """The lock at `path`, with what packages for this target and Python need, resolved once."""
+    needs = (*TARGETS[wanted.kind].needs(wanted.config), "tokenizer")
+    lock = wheels.with_pins(wheels.read_lock(path), python, wanted.arch, requirements(needs))
+    wheels.write_lock(path, lock)
+    return lock

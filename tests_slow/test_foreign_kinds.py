@@ -18,12 +18,6 @@ from mlpack.store.local import Store
 FEW = ("finds_nothing", "scan_state", "uint8_picture", "old_resize", "words_inside", "stored_output")
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """One for all: the runtime is made once."""
-    return Store(tmp_path_factory.mktemp("store"))
-
-
 @pytest.mark.parametrize("kind", KINDS if os.environ.get("MLPACK_SOAK") else FEW)
 def test_kind_builds_as_init_says(kind: str, store: Store, tmp_path: Path) -> None:
     made, arrays = KINDS[kind]()

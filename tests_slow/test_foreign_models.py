@@ -28,12 +28,6 @@ ORT = "{onnx: model.onnx}"
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """One for all: the runtime is made once."""
-    return Store(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(scope="module")
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Maker], Path]:
     """The folder that a maker filled, once."""
     made: dict[str, Path] = {}

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 import transformers
 from sample_models.npz import write_npz
@@ -26,11 +25,6 @@ WIDE: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attentio
 BERT: dict[str, Any] = {**WIDE, "vocab_size": 110, "max_position_embeddings": 40}
 SPEECH: dict[str, Any] = {**WIDE, "conv_dim": (16,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
                           "classifier_proj_size": 16, "num_labels": 5}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("store"))
 
 
 def words(*numbers: int) -> str:

@@ -25,12 +25,6 @@ KEPT = {"detection": 0.6, "reading": 0.9, "sound": 0.8, "classes": 0.95}
 """How much of what the float model finds the chosen package finds, by the kind of model: synthesised data is harder than real."""
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """One for all: the runtime is made once."""
-    return Store(tmp_path_factory.mktemp("store"))
-
-
 def chosen_members() -> list[Any]:
     """A share, or everything."""
     if os.environ.get("MLPACK_SOAK"):

@@ -119,7 +119,11 @@ def seed_runtime(
     names = requirements((*TARGETS[target.kind].needs(target.config), "tokenizer"))
     pins = tuple(Pin(name=n, version=v, sha256s=("0" * 64,)) for n, _, v in (each.partition("==") for each in names))
     wheels.write_lock(root / wheels.LOCK_NAME, Lock(wheels={wheels.platform_key(python, arch): pins}))
-    request = pack.runtime_request(target, python, text, pins)
+    put_runtime(store, pack.runtime_request(target, python, text, pins))
+
+
+def put_runtime(store: Store, request: pack.RuntimeRequest) -> None:
+    """Put a runtime of this Python's engine into the store, as that of the request."""
     with store.entry({"kind": "runtime", **pack.runtime_key(request)}) as entry:
         if entry.hit:
             return
