@@ -59,8 +59,8 @@ class Optimize:
     level: Literal["extended", "basic"] = "extended"
     """onnxruntime's own levels: `basic` folds and removes, `extended` also fuses."""
     exact: bool = False
-    """x86_64: integer products in sums of 32 bits wherever it will run, which 8-bit weights need on processors without VNNI, and
-    ones in 7 bits do not. Costs time on those processors alone, and some milliseconds of loading."""
+    """x86_64: whether integer products are summed in 32 bits on every processor. 8-bit weights need that on processors without
+    VNNI; 7-bit weights do not. It costs time on those processors only, and some milliseconds of loading."""
     examples: Path | None = None
     """Directory of recorded calls (calls.json, calls.bin) on which the result is compared with its input."""
 

@@ -83,24 +83,25 @@ FRONT_DOOR = "frontdoor.zip"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CpuWorker:
-    """A worker that takes requests from a queue or over HTTP, on a processor: ECS, Fargate, Kubernetes."""
+    """A worker that takes requests from a queue or over HTTP, on a CPU: ECS, Fargate, Kubernetes."""
 
     RANGES: ClassVar[limits.Ranges] = limits.WORKER_RANGES
 
     arch: Literal["x86_64", "arm64"] = "x86_64"
     """The processor."""
     memory_mb: int = 2048
-    """The container's memory; engine threads follow it, one for each 1,769 MB."""
+    """The container's memory. The engine has one thread for each 1,769 MB."""
     base: str = BASE
-    """The image underneath, with Python 3.11 or later, glibc 2.28 or later and the C++ library: as of lambda-image."""
+    """The image underneath, in any form that lambda-image takes, with Python 3.11 or later, glibc 2.28 or later and the C++
+    library."""
     max_batch: int = 8
-    """Requests that are answered with one call of the engine, at most."""
+    """The largest number of requests that one call of the engine answers."""
     max_wait_ms: float = 5.0
-    """How long the first of a batch waits for others."""
+    """How long the first request of a batch waits for others."""
     port: int = PORT
-    """Where health and the Open Inference Protocol are served."""
+    """The port for health and the Open Inference Protocol."""
     user: str = USER
-    """Who it runs as: `number` or `number:number`, not root."""
+    """The user that the process runs as: `number` or `number:number`, not root."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -108,35 +109,35 @@ class CpuWorker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuWorker:
-    """The same on an NVIDIA GPU: ECS on EC2, Kubernetes. Needs `accept_licenses`; never executed by us on a GPU."""
+    """A worker on an NVIDIA GPU: ECS on EC2, Kubernetes. Needs `accept_licenses`; we have never executed one on a GPU."""
 
     RANGES: ClassVar[limits.Ranges] = limits.WORKER_RANGES
 
     arch: Literal["x86_64"] = "x86_64"
     """The processor beside the GPU."""
     gpus: tuple[Gpu, ...] = ("sm75", "sm86", "sm89")
-    """Compute capabilities to have engines for: sm75 T4 (g4dn), sm80 A100, sm86 A10G (g5), sm89 L4 (g6) and L40S (g6e), sm120
+    """Compute capabilities that get an engine each: sm75 T4 (g4dn), sm80 A100, sm86 A10G (g5), sm89 L4 (g6) and L40S (g6e), sm120
     RTX PRO 6000."""
     backend: Literal["tensorrt", "cuda"] = "tensorrt"
-    """What computes: TensorRT, or onnxruntime's CUDA provider, which needs a base with cuBLAS 13,
+    """The engine: TensorRT, or onnxruntime's CUDA provider, which needs a base with cuBLAS 13,
     cuRAND 10, the CUDA 13 runtime, and for convolutions cuDNN 9."""
     runtime: Literal["rtx", "lean"] = "rtx"
     """Which TensorRT: `rtx` builds engines on machines without a GPU, and brings what deferred builds need; `lean` only runs
     version-compatible engines of the full TensorRT, in half the bytes."""
     fallback: tuple[Literal["cuda", "cpu"], ...] = ()
-    """What may compute instead, in this order, where the backend cannot: nothing, unless said here."""
+    """What may compute instead when the backend cannot, in this order. By default nothing."""
     memory_mb: int = 4096
     """The container's memory, without the GPU's."""
     base: str = BASE
-    """The image underneath, as of cpu-worker; the driver comes from the host."""
+    """The image underneath, as for cpu-worker; the driver comes from the host."""
     max_batch: int = 8
-    """Requests that are answered with one call of the engine, at most."""
+    """The largest number of requests that one call of the engine answers."""
     max_wait_ms: float = 5.0
-    """How long the first of a batch waits for others."""
+    """How long the first request of a batch waits for others."""
     port: int = PORT
-    """Where health and the Open Inference Protocol are served."""
+    """The port for health and the Open Inference Protocol."""
     user: str = USER
-    """Who it runs as: `number` or `number:number`, not root."""
+    """The user that the process runs as: `number` or `number:number`, not root."""
 
     def __post_init__(self) -> None:
         _check(self)

@@ -50,22 +50,24 @@ class Precision:
     type: Literal["fp16", "bf16", "int8", "mixed"] = "fp16"
     """The type of weights and arithmetic; all but `fp16` are for TensorRT."""
     keep_float: tuple[str, ...] = ()
-    """Operator types or node names that stay float32 beside the built-in block list (for int8 and mixed: that get no pair)."""
+    """Operator types or node names that stay float32, in addition to the built-in list (for int8 and mixed: that stay out of 8
+    bits)."""
     attention: bool = False
-    """int8 and mixed: products of two activations in 8 bits too. Left out, attention keeps its type and its own fused kernel."""
+    """int8 and mixed: whether products of two activations are in 8 bits too. By default attention keeps its type and its own fused
+    kernel."""
     rest: Literal["fp16", "float32"] = "fp16"
-    """int8: what everything without a pair computes in. TensorRT has no float32 products on some devices (sm75), and half the
-    bytes are half the time elsewhere; `float32` where fp16's range does not do. mixed is always fp16."""
+    """int8: the type of all nodes that are not in 8 bits. TensorRT has no float32 products on some devices (sm75), and elsewhere
+    fp16 halves bytes and time; use `float32` where fp16's range is too small. mixed always uses fp16."""
     largest_error: float = 0.05
-    """mixed: a node whose output in int8 is off by more than this part of its size (root mean square) stays in fp16."""
+    """mixed: a node stays in fp16 if its output in int8 is off by more than this part of its size (root mean square)."""
     calibration: Path | None = None
     """Directory of recorded calls (calls.json, calls.bin) for int8 and mixed; never the data that is reported on."""
     calibration_method: cuts.Method = "minmax"
     """int8 and mixed: how the range of an activation is read from the calibration data."""
     percentile: float = cuts.PERCENTILE
-    """Of `calibration_method: percentile`: this share of an activation's values, from zero outwards, keeps its size."""
+    """For `calibration_method: percentile`: the percentage of an activation's values, from zero outwards, that the range holds."""
     samples: int = 512
-    """int8 and mixed: at most this many calls are used for calibration."""
+    """int8 and mixed: the largest number of calls that are used for calibration."""
     examples: Path | None = None
     """Directory of recorded calls (calls.json, calls.bin) on which the result is compared with its input."""
 

@@ -55,39 +55,39 @@ class Quantize:
     """How to quantize."""
 
     method: Literal["auto", "static", "dynamic", "mixed", "weights"] = "auto"
-    """`static`: ranges of activations from calibration data. `dynamic`: found at each call, for all but convolutions. `mixed`:
-    convolutions and the products right behind them static, other products, attention and LSTM dynamic. `weights`: stored in 4 or 8
-    bits, computed in float. `auto`: mixed when convolutions hold more than a tenth as many weights as products do, or
-    are more than they, else dynamic."""
+    """`static`: the ranges of activations come from calibration data. `dynamic`: each call finds them, for all but convolutions.
+    `mixed`: convolutions and the products right behind them are static; other products, attention and LSTM are dynamic. `weights`:
+    weights are stored in 4 or 8 bits and computed in float. `auto`: mixed when convolutions hold more than a tenth as many weights
+    as products do, or outnumber them, else dynamic."""
     arch: Literal["x86_64", "arm64"] | None = None
     """Where it will run; the machine that builds does not count. None is x86_64."""
     per_channel: bool | None = None
-    """One scale for each output channel of a weight, instead of one for all of it. Left out, it is yes, but for LSTM and dynamic
-    products of one row a sample whose channels are alike: one scale is quicker there, and next to nothing is lost."""
+    """Whether each output channel of a weight has a scale, instead of one for the whole weight. By default yes, except for LSTM and
+    dynamic products of one row a sample whose channels are alike: one scale is quicker there, and next to nothing is lost."""
     reduce_range: bool | None = None
-    """Weights in 7 bits. Left out, it is yes on x86_64, where hosts without VNNI overflow otherwise, and no on arm64."""
+    """Whether weights have 7 bits. By default yes on x86_64, where 8 bits overflow on hosts without VNNI, and no on arm64."""
     embeddings: bool = True
-    """Embedding tables too (not static): most of a small transformer's bytes, none of its time."""
+    """Whether embedding tables are quantized too (not by `static`): most of a small transformer's bytes, none of its time."""
     calibration: Path | None = None
     """Directory of recorded calls (calls.json, calls.bin) for the static method; never the data that is reported on."""
     calibration_method: cuts.Method = "minmax"
     """Static only: how the range of an activation is read from the calibration data."""
     percentile: float = cuts.PERCENTILE
-    """Of `calibration_method: percentile`: this share of an activation's values, from zero outwards, keeps its size."""
+    """For `calibration_method: percentile`: the percentage of an activation's values, from zero outwards, that the range holds."""
     samples: int = 512
-    """Static only: at most this many calls are used for calibration."""
+    """Static only: the largest number of calls that are used for calibration."""
     keep_float: tuple[str, ...] = ()
-    """What stays float, whatever the method: names of nodes of the graph that the step gets, an operator (`Conv`), `depthwise`,
-    `first` or `last` (nodes with weights that no other one comes before, or after)."""
+    """The nodes that stay float, whatever the method: their names in the graph that the step gets, an operator (`Conv`),
+    `depthwise`, or `first` and `last` (nodes with weights that no other such node comes before, or after)."""
     weight_bits: Literal[4, 8] = 8
-    """Of products by the method `weights`; other weights have 8."""
+    """Bits of the weights of products by the method `weights`; other weights have 8."""
     symmetric_activations: bool = False
-    """Static only: zero in the middle of the range of an activation that has both signs."""
+    """Static only: whether zero is in the middle of the range of an activation that has both signs."""
     smooth: bool = False
-    """Activations of products with outlying channels are divided by channel, and their weights multiplied (SmoothQuant). Needs
-    calibration data."""
+    """Whether activations of products with outlying channels are divided by channel, and the weights multiplied (SmoothQuant).
+    Needs calibration data."""
     bias_correction: bool = False
-    """What rounding weights shifts the mean of a node's results by is taken off its bias. Needs calibration data."""
+    """Whether a node's bias makes up for the shift of the mean that rounding its weights causes. Needs calibration data."""
 
     def __post_init__(self) -> None:
         cuts.check(self.samples, self.percentile)
