@@ -43,8 +43,22 @@ _ONE_AFTER_THE_OTHER = {
 }  # fmt: skip
 
 
+_LONG = (
+    "test_foreign_models", "test_precision_real_models", "test_passes_real_models", "test_worker_soak", "test_proof_emulated",
+    "test_hf_zoo", "test_hf_cases", "test_zoo", "test_onnx_suite", "test_overflow_kernels", "test_action", "test_pages",
+    "test_distribution_installed", "test_calibration_held_out", "test_registry_faults", "test_registry_races",
+    "test_plugin_distribution",
+)  # fmt: skip
+"""Files that take long, however few their tests are. They come first, after those of containers: else a process would begin one of
+them when the other has nothing left to do."""
+
+
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """Two processes share the tests: a file stays in one, and all that boot containers in the same."""
+    """Two processes share the tests: a file stays in one, and all that boot containers in the same. Files come in their order."""
+
+    def __init__(self, config: pytest.Config, log: Any) -> None:
+        config.option.loadscopereorder = False  # by their number of tests
+        super().__init__(config, log)
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -53,10 +67,12 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test of this folder is slow."""
+    """Every test of this folder is slow. Long files come first."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker("slow")
+    ranks = {**dict.fromkeys(_ONE_AFTER_THE_OTHER, -1), **{name: rank for rank, name in enumerate(_LONG)}}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(_LONG)))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
