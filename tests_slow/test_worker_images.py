@@ -19,6 +19,7 @@ from tests_slow.conftest import MakeRuntime, program, run
 
 from mlpack import passes
 from mlpack.core import digest
+from mlpack.core.records import Artifact
 from mlpack.errors import PackError
 from mlpack.oci import layout
 from mlpack.oci.base import Base, resolve_base
@@ -31,6 +32,7 @@ from mlpack.targets.format import layering
 from mlpack.targets.limits import WORKER_IMAGE
 from mlpack.targets.shipped import boot
 
+Package = tuple[Path, Artifact]
 PY = "3.13"
 GPU = GpuWorker(gpus=("sm86", "sm89"), max_batch=2)
 CPU = CpuWorker(arch=HERE)
@@ -73,13 +75,36 @@ def given(slim: Base, test_cache: Path, **more: Any) -> dict[str, Any]:
     return {"python": PY, "base": slim, "cache_dir": test_cache / "oci", **more}
 
 
+@pytest.fixture(scope="module")
+def gpu(
+    make_runtime: MakeRuntime, engines: Path, slim: Base, test_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Package:
+    """The image for GPUs, packed once: its runtime of 240 MB takes a quarter of a minute. Read only."""
+    work = tmp_path_factory.mktemp("gpu") / "one"
+    return packed(work, GPU, make_runtime(GPU, PY), **given(slim, test_cache, model_dir=engines))
+
+
+@pytest.fixture(scope="module")
+def lean(
+    make_runtime: MakeRuntime, deferred: Path, slim: Base, test_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Package:
+    """The image with the lean runtime. Read only."""
+    config = GpuWorker(gpus=("sm86",), runtime="lean", max_batch=2)
+    return packed(tmp_path_factory.mktemp("lean"), config, make_runtime(config, PY), **given(slim, test_cache, model_dir=deferred))
+
+
+@pytest.fixture(scope="module")
+def cpu(make_runtime: MakeRuntime, slim: Base, test_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Package:
+    """The image for processors. Read only."""
+    return packed(tmp_path_factory.mktemp("cpu"), CPU, make_runtime(CPU, PY), **given(slim, test_cache))
+
+
 def test_gpu_image_of_real_wheels_is_small_and_reproducible(
-    make_runtime: MakeRuntime, engines: Path, slim: Base, test_cache: Path, tmp_path: Path
+    gpu: Package, make_runtime: MakeRuntime, engines: Path, slim: Base, test_cache: Path, tmp_path: Path
 ) -> None:
-    runtime = make_runtime(GPU, PY)
+    artifact, made = gpu
     more = given(slim, test_cache, model_dir=engines)
-    artifact, made = packed(tmp_path / "one", GPU, runtime, **more)
-    _, again = packed(tmp_path / "quite/another/place", GPU, runtime, **more)
+    _, again = packed(tmp_path / "quite/another/place", GPU, make_runtime(GPU, PY), **more)
     assert (made.digest, made.tree) == (again.digest, again.tree)
     written = layout.read(artifact / "image")
     assert layering.problems(written, HERE, tuple(layer.digest for layer in written.layers[-4:])) == ()
@@ -99,10 +124,8 @@ def test_gpu_image_of_real_wheels_is_small_and_reproducible(
     assert not {"libonnxruntime.so", "numpy", "boto3"} & names
 
 
-def test_gpu_image_records_its_licence_with_text_that_was_read(
-    make_runtime: MakeRuntime, engines: Path, slim: Base, test_cache: Path, tmp_path: Path
-) -> None:
-    artifact, _ = packed(tmp_path, GPU, make_runtime(GPU, PY), **given(slim, test_cache, model_dir=engines))
+def test_gpu_image_records_its_licence_with_text_that_was_read(gpu: Package, tmp_path: Path) -> None:
+    artifact, _ = gpu
     (row,) = pack.describe(artifact)["licenses"]
     assert row["name"] == "nvidia-tensorrt-rtx"
     root = pack.unpack(artifact, tmp_path / "unpacked")
@@ -111,10 +134,8 @@ def test_gpu_image_records_its_licence_with_text_that_was_read(
 
 
 @pytest.mark.parametrize("contained", [False, True], ids=["files", "podman"])
-def test_gpu_image_boots_up_to_the_device(
-    contained: bool, make_runtime: MakeRuntime, engines: Path, slim: Base, test_cache: Path, tmp_path: Path
-) -> None:
-    artifact, _ = packed(tmp_path, GPU, make_runtime(GPU, PY), **given(slim, test_cache, model_dir=engines))
+def test_gpu_image_boots_up_to_the_device(contained: bool, gpu: Package) -> None:
+    artifact, _ = gpu
     booted = boot(artifact, event_of(artifact), podman=program("podman") if contained else None)
     assert booted.answer is None
     assert "never executed" in booted.how
@@ -143,11 +164,8 @@ def test_gpu_image_with_processor_to_fall_back_to_answers_by_it(
 
 
 @pytest.mark.parametrize("contained", [False, True], ids=["files", "podman"])
-def test_lean_image_of_real_wheels_boots_up_to_the_device(
-    contained: bool, make_runtime: MakeRuntime, deferred: Path, slim: Base, test_cache: Path, tmp_path: Path
-) -> None:
-    config = GpuWorker(gpus=("sm86",), runtime="lean", max_batch=2)
-    artifact, made = packed(tmp_path, config, make_runtime(config, PY), **given(slim, test_cache, model_dir=deferred))
+def test_lean_image_of_real_wheels_boots_up_to_the_device(contained: bool, lean: Package, tmp_path: Path) -> None:
+    artifact, made = lean
     sizes = {part.name: part.size_bytes for part in made.parts}
     assert 110_000_000 < sizes["runtime"] < 135_000_000
     names = {path.name for path in pack.unpack(artifact, tmp_path / "unpacked").rglob("*")}
@@ -177,10 +195,8 @@ def test_cuda_image_of_real_wheels_boots_or_falls_back(make_runtime: MakeRuntime
 
 
 @pytest.mark.parametrize("contained", [False, True], ids=["files", "podman"])
-def test_cpu_image_boots_and_ends_when_asked(
-    contained: bool, make_runtime: MakeRuntime, slim: Base, test_cache: Path, tmp_path: Path
-) -> None:
-    artifact, made = packed(tmp_path, CPU, make_runtime(CPU, PY), **given(slim, test_cache))
+def test_cpu_image_boots_and_ends_when_asked(contained: bool, cpu: Package) -> None:
+    artifact, made = cpu
     assert (artifact / "frontdoor.zip").is_file()
     assert "licenses" not in pack.describe(artifact)
     booted = boot(artifact, event_of(artifact), podman=program("podman") if contained else None)
