@@ -58,13 +58,13 @@ class Service:
 
     room: "JsonRoom | None" = None
     """Where there is a limit to what is read at a time: a worker's. A function has one request at a time."""
+    observe: "Callable[[telemetry.Record], None] | None" = None
+    """Told of each request that has a line in the log."""
 
     def __init__(self, loaded: model.Model, predict: "Predict | None" = None) -> None:
         self.model = loaded
         self._predict = predict or self._directly
         self._cold = True
-        self.observe: Callable[[telemetry.Record], None] | None = None
-        """Told of each request that has a line in the log."""
         while ort.SAID:
             telemetry.emit(telemetry.event(loaded, "WARNING", f"the engine said while it was loaded: {cut(ort.SAID.pop(0), 500)}"))
         self._preprocess, self._postprocess = _hooks(loaded.settings)
