@@ -18,6 +18,7 @@ from tests.support.registry.places import PLACES, Unreadable, empty_place, put_r
 from mlpack.core.text.times import parse_time
 from mlpack.errors import ExitCode, RecipeError, ServiceError
 from mlpack.registry import ConflictError, DamagedError, Delete, Key, Place, Put, Row, numbered
+from mlpack.registry.aliases import aliases
 from mlpack.registry.aliases.aliases import (
     MoveRequest,
     MoveResult,
@@ -212,6 +213,22 @@ def test_retrying_goes_over_what_others_did(place: Place) -> None:
     assert (made.moved, made.move.revision, made.move.previous) == (True, 2, 3)
 
 
+def test_retrying_ends_where_others_never_do(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aliases, "_TRIES", 3)
+    others = itertools.cycle((3, 4))
+
+    class Always(Meddling):
+        def commit(self, *writes: Put | Delete) -> None:
+            to(place, next(others), MoveRequest(who="bob"))
+            self.table.commit(*writes)
+
+    busy = dataclasses.replace(place, table=Always(place.table))
+    with pytest.raises(ServiceError, match="minilm:prod: others moved it 3 times meanwhile: try again") as caught:
+        to(busy, 2, MoveRequest(who="alice", retry=True))
+    assert caught.value.retryable
+    assert versions(place) == [3, 4, 3]
+
+
 @pytest.mark.parametrize(("expect", "fits"), [(0, False), (1, True), (2, False)])
 def test_an_expected_revision_holds(place: Place, expect: int, fits: bool) -> None:
     to(place, 1)
@@ -346,6 +363,20 @@ def test_what_is_removed_meanwhile_is_not_gone_back_to(place: Place, gone: int |
     assert leases.intents(place) == ([], [])
 
 
+def test_rolling_back_never_waits_for_a_collection(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promoting does, because a release that nothing refers to may be removed just then."""
+    for version in (1, 2):
+        to(place, version)
+    monkeypatch.setattr(leases, "_PATIENCE_S", 0.05)
+    later = place.now() + 365 * 86400
+    old = dataclasses.replace(place, now=lambda: later)
+    with leases.collecting(old, "gc"):
+        with pytest.raises(ServiceError, match="gc"):
+            to(old, 3)
+        assert rollback(old, PROD, ALICE).move.version == 1
+    assert leases.intents(old) == ([], [])
+
+
 def test_rolling_back_works_while_no_bytes_can_be_read(place: Place) -> None:
     for version in (1, 2):
         to(place, version)
@@ -387,6 +418,21 @@ def test_a_move_under_a_number_that_is_not_its_own_is_not_shown(place: Place) ->
     moves = history(dataclasses.replace(place, table=Renumbered(place.table)), PROD)
     with pytest.raises(DamagedError, match="between it and move 999999999"):
         next(moves)
+
+
+def test_a_move_that_is_later_than_the_next_is_named(place: Place) -> None:
+    for version in (1, 2, 1):
+        to(place, version)
+
+    class Late(Meddling):
+        def query(self, partition: str, **how: Any) -> Iterator[Row]:
+            for row in self.table.query(partition, **how):
+                late = row.key.sort == "000000002"
+                yield dataclasses.replace(row, head={**row.head, "when": rows.timestamp(9e9)}) if late else row
+
+    with pytest.raises(DamagedError, match=f"it was made at {rows.timestamp(9e9)}, after move 3") as caught:
+        list(history(dataclasses.replace(place, table=Late(place.table)), PROD))
+    assert caught.value.key == Key(rows.moves("minilm", "prod"), numbered(2))
 
 
 def move(version: int, previous: int | None, kind: str = "promote") -> Move:
