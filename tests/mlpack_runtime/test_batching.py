@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -100,3 +101,24 @@ def test_strings_are_put_together_and_cut_as_numbers_are(calls: list[list[str]])
     assert together(pieces, IMAGE)["city"].flat() == joined["city"].flat()
     padded = join(IMAGE, units, rows + 2, length)["city"]
     assert padded.flat() == [*joined["city"].flat(), calls[-1][-1], calls[-1][-1]]
+
+
+@pytest.mark.parametrize(
+    ("layout", "first", "second", "together_"),
+    [
+        (TEXT, (1, 5), (3, 9), True),
+        (Layout(batched=True, pads={"x": 0}), (1, 5, 4), (2, 7, 4), True),
+        (Layout(batched=True, pads={"x": 0}), (1, 5, 4), (1, 5, 8), False),
+        (Layout(batched=True, pads={"x": 0}), (1, 5, 4), (1, 5), False),
+        (Layout(batched=True, pads={"x": 0}), (1, 5), (0, 5), False),
+        (Layout(batched=True), (1, 5), (2, 5), True),
+        (Layout(batched=True), (1, 5), (1, 6), False),
+        (Layout(batched=False, pads={"x": 0}), (1, 5), (1, 6), False),
+    ],
+)
+def test_only_the_batch_and_a_padded_length_may_differ(layout: Layout, first: Any, second: Any, together_: bool) -> None:
+    kinds = [
+        layout.kind({name: tensor([0] * math.prod(shape), "INT64", shape) for name in layout.pads or ("x",)})
+        for shape in (first, second)
+    ]
+    assert (kinds[0] == kinds[1]) is together_
