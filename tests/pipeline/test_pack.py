@@ -105,12 +105,14 @@ def test_pack_model_json_holds_what_the_runtime_reads(runtime: Path, tmp_path: P
         ({"tokenizer_config": {"model_max_length": 128}}, None, 128),
         ({"tokenizer_config": {"model_max_length": 1e30}}, None, 512),
         ({"sentence_bert_config": {"max_seq_length": 256}}, 64, 64),
+        ({"tokenizer": {"model": {"type": "BPE"}, "truncation": {"max_length": 48}}}, None, 48),
+        ({"tokenizer": {"model": {"type": "BPE"}, "truncation": None}, "tokenizer_config": {"model_max_length": 32}}, None, 32),
     ],
 )
 def test_pack_max_length_is_the_nearest_word(
     files: dict[str, Any], given: int | None, expected: int, runtime: Path, tmp_path: Path
 ) -> None:
-    model = small_packages.model_dir(tmp_path / "text", tokenizer={"model": {"type": "BPE"}}, **files)
+    model = small_packages.model_dir(tmp_path / "text", **{"tokenizer": {"model": {"type": "BPE"}}, **files})
     out, _ = packed(tmp_path, LambdaZip(arch=HERE), runtime, model_dir=model, max_length=given)
     assert settings(out, tmp_path / "unpacked")["tokenizer"] == {"file": "tokenizer.json", "max_length": expected}
 

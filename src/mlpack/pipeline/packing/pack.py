@@ -168,7 +168,7 @@ def _contents(request: PackRequest, work_dir: Path) -> Contents:
             if path.is_file():
                 copy(path, model / "model" / path.name)
     tokenizer = _tokenizer(request)
-    text = {**tokenizer_files.write(tokenizer, model / "model"), **_text_settings(request)} if tokenizer else None
+    text = {**tokenizer_files.write(tokenizer, model / "model"), **_text_settings(request, tokenizer)} if tokenizer else None
     settings = _settings(request, text)
     (code / "model" / "model.json").write_bytes(digest.canonical_json(settings))
     if request.hooks is not None:
@@ -250,32 +250,34 @@ def _port(port: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": port["name"], "dtype": port["dtype"], "shape": list(port["shape"])}
 
 
-def _text_settings(request: PackRequest) -> dict[str, Any]:
-    """`max_length` in tokens (the recipe's, else the sentence model's, else the tokenizer's, else 512), the padding token, and
-    `pairs` where callers send pairs of texts."""
+def _text_settings(request: PackRequest, tokenizer: Path) -> dict[str, Any]:
+    """`max_length` in tokens, the padding token, and `pairs` where callers send pairs of texts. The length is the recipe's, else
+    the sentence model's, else the tokenizer's, else what tokenizer.json cuts at (an export writes the model's there), else 512."""
     path = request.model_dir / "tokenizer_config.json"
     pad = _json(path).get("pad_token") if path.is_file() else None
     pad = pad.get("content") if isinstance(pad, dict) else pad
-    length = request.max_length or _max_length(request)
+    length = request.max_length or _max_length(request) or tokenizer_files.longest(tokenizer) or DEFAULT_MAX_LENGTH
     more = {"pad_token": pad} if isinstance(pad, str) else {}
     return {"max_length": length, **more, **({"pairs": True} if _is_of_pairs(request.sample) else {})}
 
 
 def _is_of_pairs(sample: Mapping[str, Any]) -> bool:
     """Whether a request, in any of its forms, asks about pairs of texts."""
+    if sample.keys() & {"context", "documents"}:  # of a task that reads pairs
+        return True
     rows, texts = sample.get("inputs"), sample.get("texts")
     names = [row.get("name") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     return "text_pair" in sample or "text_pair" in names or (isinstance(texts, list) and bool(texts) and isinstance(texts[0], list))
 
 
-def _max_length(request: PackRequest) -> int:
+def _max_length(request: PackRequest) -> int | None:
     for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
         path = request.model_dir / name
         value = _json(path).get(key) if path.is_file() else None
         # Hugging Face writes 1e30 for "no limit".
         if isinstance(value, int | float) and 0 < value <= 1_000_000:
             return int(value)
-    return DEFAULT_MAX_LENGTH
+    return None
 
 
 def _copy_hooks(request: PackRequest, hooks: Hooks, code: Path) -> None:

@@ -53,6 +53,13 @@ def write(source: Path, out_dir: Path) -> dict[str, Any]:
     return {"file": TOKENIZER}
 
 
+def longest(source: Path) -> int | None:
+    """The tokens that a tokenizer.json cuts texts at; None where it does not. PackError when it is no tokenizer."""
+    truncation = tokenizer_limits.read(source, PackError).get("truncation")
+    length = truncation.get("max_length") if isinstance(truncation, dict) else None
+    return length if isinstance(length, int) and length > 0 else None
+
+
 def _plain_words(tokenizer: dict[str, Any]) -> list[str] | None:
     """The words in the order of their ids. None when a plain list cannot hold them: ids with gaps, blanks at an end, added
     words."""
