@@ -36,9 +36,12 @@ def find(loaded: "Model", method: str, path: str) -> "Callable[[], Any] | None":
 def split(path: str) -> "tuple[list[str], list[str] | None]":
     """What stands before the protocol's own `/v2`, such as a stage, and what behind it; None without one.
 
-    A stage or a base path may be called v2 itself: the first `v2` counts that has a path of the protocol behind it.
+    A stage or a base path may be called v2 itself: the first `v2` counts that has a path of the protocol behind it. `/v2/rerank` is
+    none: it is the path of Cohere's second version, for a plain request.
     """
     parts = [part for part in path.partition("?")[0].split("/") if part]
+    if parts[-2:] == ["v2", "rerank"]:
+        return parts, None
     places = [at for at, part in enumerate(parts[:_DEPTH]) if part == "v2"]
     at = next((at for at in places if parts[at + 1 : at + 2] in _BEGINNINGS), places[0] if places else None)
     return (parts, None) if at is None else (parts[:at], parts[at + 1 :])

@@ -161,6 +161,16 @@ def test_documents_come_in_their_order(serving: Callable[..., Service]) -> None:
     assert ask(service, {"text": "a", "text_pair": "b"})["label"] == "e"
 
 
+def test_paths_of_other_services_lead_to_the_task(serving: Callable[..., Service]) -> None:
+    service = serving("rerank")
+    body = json.dumps({"query": "cat", "documents": ["a"], "top_n": 1}).encode()
+    for path in ("/v1/rerank", "/v2/rerank", "/prod/v2/rerank"):
+        assert json.loads(service.http("POST", path, {}, body).body)["results"][0]["index"] == 0
+    assert service.http("GET", "/v2/rerank", {}, b"").status == 404
+    vectors = serving("embeddings").http("POST", "/v1/embeddings", {}, b'{"input": "a"}')
+    assert json.loads(vectors.body)["object"] == "list"
+
+
 def test_vectors_have_the_form_of_openai(serving: Callable[..., Service]) -> None:
     service = serving("embeddings")
     plain = ask(service, {"texts": ["a cat", "dogs"]})["outputs"][0]
