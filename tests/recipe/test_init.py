@@ -107,6 +107,26 @@ def test_lines_of_texts_are_described_by_the_head(folder: Path, head: str, said:
     assert said in init.suggest(Path("m"))
 
 
+@pytest.mark.parametrize(
+    ("architecture", "modules", "task"),
+    [
+        ("BertForSequenceClassification", False, "text-classification"),
+        ("BertForTokenClassification", False, "token-classification"),
+        ("BertForQuestionAnswering", False, "question-answering"),
+        ("BertModel", True, "embeddings"),
+        ("BertModel", False, None),
+        ("BertForMaskedLM", False, None),
+    ],
+)
+def test_the_task_that_answers_is_told(folder: Path, architecture: str, modules: bool, task: str | None) -> None:
+    _huggingface(folder / "m", architecture)
+    if modules:
+        (folder / "m/modules.json").write_text("[]")
+    text = init.suggest(Path("m"))
+    assert (f"# serve: {{task: {task}}}" in text) == (task is not None)
+    assert ("# serve" in text) == (task is not None)
+
+
 def _graph(path: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any]) -> None:
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
     onnx.save(helper.make_model(helper.make_graph(nodes, "g", inputs, outputs), opset_imports=opsets), path)

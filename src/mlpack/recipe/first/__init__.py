@@ -22,6 +22,7 @@ from mlpack.core.files import bounded
 from mlpack.core.records import Signature, TensorSpec
 from mlpack.core.text.sinks import shortened, yaml_comment, yaml_text
 from mlpack.errors import PassError, RecipeError
+from mlpack.recipe import tasks
 from mlpack.recipe.first import boosters, checkpoints, labels, metric
 from mlpack.recipe.first.labels import Labels
 from mlpack.recipe.first.metric import Proposal
@@ -56,6 +57,8 @@ class _Look:
     """By what the labels beside the model look like."""
     trees: bool = False
     """Whether nothing in it could be quantized."""
+    task: str | None = None
+    """What the package will answer plain requests by."""
 
 
 def suggest(model: Path) -> str:
@@ -125,6 +128,8 @@ def _lines(model: Path, look: _Look) -> Iterator[str]:
     yield "  # cold_start: 800ms"
     yield "  package_size: 250MB"
     yield "prefer: cost"
+    if look.task is not None:
+        yield f"# serve: {{task: {look.task}}}   # as its files say: how plain requests are answered; none: with tensors"
 
 
 def _telling(model: Path) -> str:
@@ -159,7 +164,9 @@ def _huggingface(model: Path) -> _Look:
     def proposal(labels_found: Labels) -> Proposal:
         return metric.for_huggingface(architectures, config, labels_found, embeds=embeds, texts=texts)
 
-    return _Look(source=tuple(source), inputs=(), holds=holds, texts=texts, metric=proposal)
+    pooled = (model / "modules.json").is_file()
+    task = tasks.found_task(config, None, pooled=pooled) if texts and (pooled or not embeds) else None
+    return _Look(source=tuple(source), inputs=(), holds=holds, texts=texts, metric=proposal, task=task)
 
 
 def _lines_of(architectures: Sequence[str]) -> str:
