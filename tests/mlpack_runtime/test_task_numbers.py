@@ -26,9 +26,9 @@ ENTITIES = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 6), st.integers
 
 @given(st.lists(NUMBERS, min_size=1, max_size=20))
 def test_probabilities_add_up_and_keep_the_order(values: list[float]) -> None:
-    made = softmax(values)
-    assert sum(made) == pytest.approx(1)
-    assert best(made, len(made))[0] == values.index(max(values)) or made[values.index(max(values))] == max(made)
+    result = softmax(values)
+    assert sum(result) == pytest.approx(1)
+    assert best(result, len(result))[0] == values.index(max(values)) or result[values.index(max(values))] == max(result)
 
 
 @given(NUMBERS)
@@ -59,18 +59,18 @@ def test_spans_are_the_most_likely_ones(begins: list[float], ends: list[float], 
     size = min(len(begins), len(ends))
     every = [(begins[a] * ends[b], a, b) for a in range(size) for b in range(a, min(a + longest, size))]
     wanted = sorted((score for score, _, _ in every if score > 0), reverse=True)[:most]
-    made = spans(begins[:size], ends[:size], longest, most)
-    assert [score for score, _, _ in made] == wanted
-    assert set(made) <= set(every)
+    result = spans(begins[:size], ends[:size], longest, most)
+    assert [score for score, _, _ in result] == wanted
+    assert set(result) <= set(every)
 
 
 @given(ENTITIES)
 def test_entities_of_windows_do_not_overlap(pieces: list[dict[str, Any]]) -> None:
-    made = apart(pieces)
-    assert all(one["end"] <= other["start"] for one, other in pairwise(made))
-    assert all(piece in pieces for piece in made)
+    result = apart(pieces)
+    assert all(one["end"] <= other["start"] for one, other in pairwise(result))
+    assert all(piece in pieces for piece in result)
     if pieces:
-        assert made
+        assert result
 
 
 @pytest.mark.parametrize(
@@ -100,16 +100,16 @@ def tokenizer(kind: str) -> Any:
 
     if kind == "bytes":
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-        made = Tokenizer(models.BPE({letter: at for at, letter in enumerate(["<s>", "</s>", *alphabet])}, []))
-        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        made.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0))
-        return made
+        result = Tokenizer(models.BPE({letter: at for at, letter in enumerate(["<s>", "</s>", *alphabet])}, []))
+        result.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        result.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0), add_prefix_space=False)
+        return result
     vocabulary = {word: at for at, word in enumerate(["[UNK]", "[CLS]", "[SEP]", "a", "b", "##c", "d"])}
-    made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    result = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    result.pre_tokenizer = pre_tokenizers.Whitespace()
     if kind == "words":
-        made.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
-    return made
+        result.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    return result
 
 
 @pytest.mark.parametrize("kind", ["words", "bytes", "bare"])
@@ -126,9 +126,9 @@ def test_windows_are_the_tokenizers_own(kind: str, text: str, question: str, mos
     _same(of_pair(shared, text, question, size, cut=0), own.encode(text, question))
 
 
-def _same(made: list[Any], wanted: Any) -> None:
+def _same(result: list[Any], wanted: Any) -> None:
     every = [wanted, *wanted.overflowing]
     for name in ("ids", "offsets", "word_ids", "tokens", "attention_mask"):
-        assert [getattr(window, name) for window in made] == [getattr(each, name) for each in every], name
-    assert made[0].type_ids == wanted.type_ids
-    assert made[0].sequence_ids == wanted.sequence_ids
+        assert [getattr(window, name) for window in result] == [getattr(each, name) for each in every], name
+    assert result[0].type_ids == wanted.type_ids
+    assert result[0].sequence_ids == wanted.sequence_ids

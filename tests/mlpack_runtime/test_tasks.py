@@ -35,10 +35,10 @@ Ask = "Callable[..., Any]"
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A package for each graph; its task is written into model.json by each test."""
-    made = {}
+    packages = {}
     for name, graph in (("words", words), ("tags", tags)):
-        made[name] = package(tmp_path_factory.mktemp(name), graph, tokenizer=TOKENIZER, limits=LIMITS)
-    return made
+        packages[name] = package(tmp_path_factory.mktemp(name), graph, tokenizer=TOKENIZER, limits=LIMITS)
+    return packages
 
 
 @pytest.fixture
@@ -157,6 +157,7 @@ def test_documents_come_in_their_order(serving: Callable[..., Service]) -> None:
     top = ask(service, {"query": "cat", "documents": documents, "top_n": 1, "return_documents": True})["results"]
     assert top == [{**results[0], "document": {"text": (["a", "the mat sat", "dog on"])[results[0]["index"]]}}]
     assert ask(service, {"query": "cat", "texts": ["a", "dog"], "raw_scores": True})[0]["score"] > 1
+    assert ask(service, {"query": "cat", "documents": [{"id": 1, "text": "dog"}]})["results"][0]["index"] == 0
     assert "document 1" in message(ask(service, {"query": "cat", "documents": ["a", 7]}, 400))
     assert ask(service, {"text": "a", "text_pair": "b"})["label"] == "e"
 
@@ -224,6 +225,8 @@ def test_entities_have_places_in_the_text(serving: Callable[..., Service]) -> No
     assert len(ask(service, {"text": text, "ignore_labels": [], "top_k": 2})["entities"]) == 2
     assert ask(service, {"text": text, "ignore_labels": [], "threshold": 1.1})["entities"] == []
     assert "pairs" in message(ask(service, {"texts": [["a", "b"]]}, 400))
+    for odd in ({"text": ["a"]}, {"texts": "a"}, {"inputs": {}}, {"texts": ["a", None]}):
+        assert "string" in message(ask(service, odd, 400))
 
 
 def test_a_long_text_is_read_to_its_end(serving: Callable[..., Service]) -> None:

@@ -42,8 +42,8 @@ def described(folder: Path, architecture: str | None, **config: Any) -> Path:
     """A directory with this config.json."""
     place = folder / "model"
     place.mkdir(exist_ok=True)
-    named = {} if architecture is None else {"architectures": [architecture]}
-    (place / "config.json").write_text(json.dumps({**named, **config}))
+    names = {} if architecture is None else {"architectures": [architecture]}
+    (place / "config.json").write_text(json.dumps({**names, **config}))
     return place
 
 
@@ -71,9 +71,9 @@ def test_labels_stand_in_the_order_of_the_columns(tmp_path: Path) -> None:
 def test_scores_are_made_as_the_config_says(
     tmp_path: Path, config: dict[str, Any], columns: int | str, task: str, activation: str
 ) -> None:
-    found = look(described(tmp_path, "XLMRobertaForSequenceClassification", **config), (one(columns),))
-    assert found is not None
-    assert (found["name"], found["activation"]) == (task, activation)
+    settings = look(described(tmp_path, "XLMRobertaForSequenceClassification", **config), (one(columns),))
+    assert settings is not None
+    assert (settings["name"], settings["activation"]) == (task, activation)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ def test_tokens_that_matter_are_the_tokenizers_own(tmp_path: Path) -> None:
         "name": "token-classification", "output": "logits", "labels": ["O", "B-A", "I-A"], "aggregation": "simple"
     }  # fmt: skip
     (folder / "tokenizer_config.json").write_text(json.dumps({"unk_token": {"content": "<u>"}, "cls_token": "<c>"}))
-    found = look(folder, (TAGS,), serve={"aggregation": "max", "threshold": 0.5})
-    assert found is not None
-    assert {key: found[key] for key in ("unk_token", "cls_token", "aggregation", "threshold")} == {
+    task = look(folder, (TAGS,), serve={"aggregation": "max", "threshold": 0.5})
+    assert task is not None
+    assert {key: task[key] for key in ("unk_token", "cls_token", "aggregation", "threshold")} == {
         "unk_token": "<u>", "cls_token": "<c>", "aggregation": "max", "threshold": 0.5
     }  # fmt: skip
 
@@ -136,8 +136,8 @@ def test_vectors_are_pooled_as_sentence_transformers_says(tmp_path: Path) -> Non
     sentence_transformers(folder, "Transformer", "Pooling", "Normalize")
     assert look(folder, (VECTOR,)) == {"name": "embeddings", "output": "sentence_embedding"}
     assert look(folder, (HIDDEN,)) == {"name": "embeddings", "output": "last_hidden_state", "pooling": "mean", "normalize": True}
-    told = look(folder, (HIDDEN,), serve={"task": "embeddings", "pooling": "cls", "normalize": False})
-    assert told == {"name": "embeddings", "output": "last_hidden_state", "pooling": "cls", "normalize": False}
+    task = look(folder, (HIDDEN,), serve={"task": "embeddings", "pooling": "cls", "normalize": False})
+    assert task == {"name": "embeddings", "output": "last_hidden_state", "pooling": "cls", "normalize": False}
 
 
 def test_a_pooling_that_is_not_known_is_no_task(tmp_path: Path) -> None:
@@ -149,9 +149,9 @@ def test_a_pooling_that_is_not_known_is_no_task(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["model.onnx", "onnx/model.onnx"])
 def test_files_beside_an_onnx_file_count(tmp_path: Path, place: str) -> None:
     described(tmp_path, "BertForSequenceClassification", id2label={"0": "a", "1": "b", "2": "c"})
-    found = look(tmp_path / "model", (LOGITS,), source=Source(format="onnx", reference=f"model/{place}"))
-    assert found is not None
-    assert found["labels"] == ["a", "b", "c"]
+    task = look(tmp_path / "model", (LOGITS,), source=Source(format="onnx", reference=f"model/{place}"))
+    assert task is not None
+    assert task["labels"] == ["a", "b", "c"]
     elsewhere = Source(format="onnx", reference=f"other/{place}")
     assert look(tmp_path / "model", (LOGITS,), source=elsewhere) is None
     assert look(tmp_path / "model", (LOGITS,), source=Source(format="torch", reference="a:b")) is None
@@ -170,8 +170,8 @@ def test_hooks_or_none_leave_tensors(tmp_path: Path) -> None:
     folder = described(tmp_path, "BertForSequenceClassification", num_labels=3)
     assert look(folder, (LOGITS,), serve={"task": "none"}) is None
     assert look(folder, (LOGITS,), serve={"postprocess": "a:b"}) is None
-    told = look(folder, (LOGITS,), serve={"postprocess": "a:b", "task": "text-classification"})
-    assert told is not None
+    task = look(folder, (LOGITS,), serve={"postprocess": "a:b", "task": "text-classification"})
+    assert task is not None
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def settings(recipe: Recipe, steps: Sequence[Step], signature: Signature, *, tok
     elif serve.preprocess or serve.postprocess:
         name = None
     else:
-        name = found_task(config, _exported(recipe, steps), pooled=folder is not None and (folder / "modules.json").is_file())
+        name = task_implied(config, _exported(recipe, steps), pooled=folder is not None and (folder / "modules.json").is_file())
     if name is None:
         _refuse_keys(serve)
         return None
@@ -116,7 +116,7 @@ def settings(recipe: Recipe, steps: Sequence[Step], signature: Signature, *, tok
     return {"name": name, **read, **_labels(name, serve, config, read, signature), **_tokens(name, folder), **_own(name, serve)}
 
 
-def found_task(config: Mapping[str, Any], exported: str | None, *, pooled: bool) -> str | None:
+def task_implied(config: Mapping[str, Any], exported: str | None, *, pooled: bool) -> str | None:
     """The task that a config.json means; None for a head that has none here. `exported`: the task that was asked of the export."""
     if not config:
         return None
@@ -148,8 +148,8 @@ def sample(task: Mapping[str, Any] | None, body: Mapping[str, Any]) -> Mapping[s
 
 
 def _exported(recipe: Recipe, steps: Sequence[Step]) -> str | None:
-    told = (getattr(step.config, "task", None) for step in steps if step.name == "export")
-    return next((task for task in told if task), recipe.source.task)
+    tasks_stated = (getattr(step.config, "task", None) for step in steps if step.name == "export")
+    return next((task for task in tasks_stated if task), recipe.source.task)
 
 
 def _refuse_keys(serve: Serve) -> None:
@@ -221,8 +221,10 @@ def _labels(name: str, serve: Serve, config: Mapping[str, Any], read: Mapping[st
 def _activation(config: Mapping[str, Any], number: int) -> str:
     """What transformers' pipeline makes scores with; of a cross-encoder what sentence-transformers does."""
     beside = config.get("sentence_transformers")
-    told = (beside.get("activation_fn") if isinstance(beside, dict) else None) or config.get("sbert_ce_default_activation_function")
-    by_name = {"Identity": "none", "Sigmoid": "sigmoid", "Softmax": "softmax"}.get(str(told).rpartition(".")[2])
+    function = (beside.get("activation_fn") if isinstance(beside, dict) else None) or config.get(
+        "sbert_ce_default_activation_function"
+    )
+    by_name = {"Identity": "none", "Sigmoid": "sigmoid", "Softmax": "softmax"}.get(str(function).rpartition(".")[2])
     if by_name is not None:
         return by_name
     kind = config.get("problem_type")

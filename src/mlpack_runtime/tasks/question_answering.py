@@ -89,12 +89,13 @@ class QuestionAnswering(Task):
         length = outputs[names[0]].shape[1]
         results = []
         for context, windows in asked.rest:
-            answers: list[Piece] = []
+            by_words: dict[str, Piece] = {}
             empty = 1.0
             for window in windows:
                 begin = length - len(window) if self.tokens.pad_left else 0
                 logits = next(starts)[begin : begin + len(window)], next(ends)[begin : begin + len(window)]
-                empty = min(empty, self._window(context, window, logits, answers, taken))
+                empty = min(empty, self._window(context, window, logits, by_words, taken))
+            answers = list(by_words.values())
             if taken.get("handle_impossible_answer"):
                 answers.append({"score": empty, "start": 0, "end": 0, "answer": ""})
             answers = sorted(answers, key=lambda answer: -answer["score"])[: taken.get("top_k", 1)]
@@ -111,7 +112,7 @@ class QuestionAnswering(Task):
         context: str,
         window: "Window",
         logits: "tuple[list[float], list[float]]",
-        answers: "list[Piece]",
+        by_words: "dict[str, Piece]",
         taken: "Mapping[str, Any]",
     ) -> float:
         """Add a window's answers to those of the windows before; scores of the same words count together. Returns the probability
@@ -127,36 +128,33 @@ class QuestionAnswering(Task):
         for score, begin, end in spans(begins, ends, taken.get("max_answer_len", LONGEST), 2 * most + 10 if aligned else most):
             start, stop = places(window, begin, end, sequence, aligned=aligned)
             words = context[start:stop]
-            same = next((each for each in answers if each["answer"].lower() == words.lower()), None)
-            if same is None:
-                answers.append({"answer": words, "score": score, "start": start, "end": stop})
-            else:
-                same["score"] += score
+            same = by_words.setdefault(words.lower(), {"answer": words, "score": 0.0, "start": start, "end": stop})
+            same["score"] += score
         return empty
 
 
 def spread(logits: "Sequence[float]", allowed: "list[int]") -> "list[float]":
     """Probabilities over the allowed places, 0 at all others."""
-    made = [0.0] * len(logits)
+    shares = [0.0] * len(logits)
     for at, value in zip(allowed, softmax([logits[at] for at in allowed]), strict=True):
-        made[at] = value
-    return made
+        shares[at] = value
+    return shares
 
 
 def spans(begins: "Sequence[float]", ends: "Sequence[float]", longest: int, most: int) -> "list[tuple[float, int, int]]":
     """The most likely spans of at most `longest` tokens: (probability, first token, last token), the best first; none of those
     without any probability."""
-    made: list[tuple[float, int, int]] = []
+    likely: list[tuple[float, int, int]] = []
     least = 0.0
     for begin, probability in enumerate(begins):
         if probability <= least:  # no end makes it more
             continue
         near = enumerate(ends[begin : begin + longest], begin)
-        made += [(probability * other, begin, end) for end, other in near if probability * other > least]
-        if len(made) > 4 * most:
-            made = sorted(made, key=lambda span: -span[0])[:most]
-            least = made[-1][0]
-    return sorted(made, key=lambda span: -span[0])[:most]
+        likely += [(probability * other, begin, end) for end, other in near if probability * other > least]
+        if len(likely) > 4 * most:
+            likely = sorted(likely, key=lambda span: -span[0])[:most]
+            least = likely[-1][0]
+    return sorted(likely, key=lambda span: -span[0])[:most]
 
 
 def places(window: "Window", begin: int, end: int, sequence: int, *, aligned: bool) -> "tuple[int, int]":

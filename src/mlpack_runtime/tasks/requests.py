@@ -66,12 +66,12 @@ class Task:
 
     def request(self, value: "dict[str, Any]") -> "Call | None":
         """The call that a plain request means, or None for one that is none of this task's. Raises RequestError."""
-        named = {key for key in value if key in self.parameters or key in self.synonyms or key in _BESIDE}
-        form = frozenset(value.keys() - named)
+        beside_form = {key for key in value if key in self.parameters or key in self.synonyms or key in _BESIDE}
+        form = frozenset(value.keys() - beside_form)
         if form not in self.forms or self._is_tensors(value):
             return None
         call = Call()
-        asked = call.asked = Asked(form, self._parameters(value, named - _BESIDE))
+        asked = call.asked = Asked(form, self._parameters(value, beside_form - _BESIDE))
         self.read(value, call, asked)
         return call
 
@@ -88,11 +88,11 @@ class Task:
         inputs = value.get("inputs")
         return type(inputs) is dict and any(port.name in inputs for port in self.model.inputs)
 
-    def _parameters(self, value: "dict[str, Any]", named: "set[str]") -> "dict[str, Any]":
+    def _parameters(self, value: "dict[str, Any]", beside_form: "set[str]") -> "dict[str, Any]":
         beside = value.get("parameters")
         if beside is not None and type(beside) is not dict:
             raise RequestError(f"'parameters' is {quoted(beside)}; an object is needed")
-        given = {**(beside or {}), **{key: value[key] for key in named}}
+        given = {**(beside or {}), **{key: value[key] for key in beside_form}}
         taken = {key: self.settings[key] for key in self.parameters if self.settings.get(key) is not None}
         for written, each in given.items():
             key = self.synonyms.get(written, written)

@@ -5,7 +5,7 @@ first); documents count as rows. Pairs and texts are answered as by text classif
 """
 
 from mlpack_runtime.limits import RequestError, quoted, too_large
-from mlpack_runtime.tasks.requests import Asked, Task, flag, ignored, single, top
+from mlpack_runtime.tasks.requests import Asked, Task, flag, ignored, single, whole
 from mlpack_runtime.tasks.scores import activated, best, rounded, rows
 from mlpack_runtime.tasks.text_classification import FORMS, PARAMETERS, SYNONYMS, TextClassification
 from mlpack_runtime.texts import paired
@@ -29,7 +29,7 @@ _FORMS = {
 }
 _PARAMETERS = {
     **PARAMETERS,
-    "top_n": top,
+    "top_n": whole(1, 1 << 22),
     "return_documents": flag,
     "raw_scores": flag,
     "model": ignored,  # clients of services with several have to say one
@@ -83,11 +83,11 @@ def _documents(value: object, name: str, limits: "Limits") -> "list[Text]":
         raise RequestError(f"{name!r} is {quoted(value)}; a list of texts is needed, at least one")
     if len(value) > limits.rows:
         raise too_large("rows", f"{name}:", len(value), limits)
-    found: list[Any] = [each["text"] if type(each) is dict and each.keys() == {"text"} else each for each in value]
-    odd = next((at for at, each in enumerate(found) if type(each) is not str), None)
+    contents: list[Any] = [each["text"] if type(each) is dict and "text" in each else each for each in value]
+    odd = next((at for at, each in enumerate(contents) if type(each) is not str), None)
     if odd is not None:
         raise RequestError(f'{name!r}: document {odd} is {quoted(value[odd])}; a string is needed, or {{"text": "..."}}')
-    return found
+    return contents
 
 
 def open_task(model: "Described", settings: "Mapping[str, Any]") -> Task:

@@ -7,7 +7,7 @@ finite are a RequestError (422): a score is never made of them.
 from math import exp
 
 from mlpack_runtime.limits import RequestError
-from mlpack_runtime.tensor import count, sliced
+from mlpack_runtime.tensor import sliced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,18 +18,13 @@ if TYPE_CHECKING:
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 
 
-def rows(made: "Tensor", name: str) -> "Iterator[list[float]]":
+def rows(output: "Tensor", name: str) -> "Iterator[list[float]]":
     """The numbers of each row of an output, flat. Raises RequestError for one that is not finite."""
-    for at in range(made.shape[0] if made.shape else 0):
-        values: list[float] = sliced(made, at, at + 1).flat()
+    for at in range(output.shape[0] if output.shape else 0):
+        values: list[float] = sliced(output, at, at + 1).flat()
         if not abs(sum(values)) < float("inf") and any(value != value or value == float("inf") for value in values):
             raise RequestError(f"the model gives numbers for row {at} of {name!r} that are not finite", 422, "Unprocessable")
         yield values
-
-
-def width(made: "Tensor") -> int:
-    """How many numbers a row of an output has."""
-    return count(made.shape[1:])
 
 
 def softmax(values: "Sequence[float]") -> "list[float]":

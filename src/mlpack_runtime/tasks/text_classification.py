@@ -62,8 +62,8 @@ class TextClassification(Task):
         results = [self.labelled(values, asked) for values in rows(*self.output(outputs))]
         if asked.form == INPUTS:
             return results
-        made = [{**(labels[0] if labels else {"label": None, "score": None}), "labels": labels} for labels in results]
-        return {"results": made} if asked.form == SEVERAL else made[0]
+        objects = [{**(labels[0] if labels else {"label": None, "score": None}), "labels": labels} for labels in results]
+        return {"results": objects} if asked.form == SEVERAL else objects[0]
 
     def output(self, outputs: "Mapping[str, Tensor]") -> "tuple[Tensor, str]":
         """The output that has a number for each label, and its name."""

@@ -54,7 +54,8 @@ class TokenClassification(Task):
         """Windows of each text, as tokens."""
         limits, tokens = self.model.limits, self.tokens
         (name,) = asked.form
-        given, asked.many = value[name], type(value[name]) is list
+        given = value[name]
+        asked.many = asked.form == _SEVERAL or (asked.form == _INPUTS and type(given) is list)
         texts = [
             text for text in (several(given, limits, name) if asked.many else [single(given, name, limits)]) if type(text) is str
         ]
@@ -70,14 +71,14 @@ class TokenClassification(Task):
         """`{"entities"}` of one text, `{"results"}` of several; for `inputs` lists as Hugging Face has them."""
         asked: Asked = call.asked
         name = self.settings["output"]
-        made = outputs[name]
-        scored = rows(made, name)
+        output = outputs[name]
+        scored = rows(output, name)
         results = []
         for text, windows in asked.rest:
             pieces: list[Piece] = []
             for window in windows:
-                labels = made.shape[2]
-                begin = made.shape[1] - len(window) if self.tokens.pad_left else 0
+                labels = output.shape[2]
+                begin = output.shape[1] - len(window) if self.tokens.pad_left else 0
                 own = next(scored)[begin * labels : (begin + len(window)) * labels]
                 tokens = self._tokens(text, window, [own[at : at + labels] for at in range(0, len(own), labels)])
                 entities, passed = self._entities(tokens, asked.parameters), asked.parameters.get("ignore_labels", ["O"])
@@ -138,25 +139,25 @@ class TokenClassification(Task):
 
 def in_words(tokens: "list[Piece]") -> "list[list[Piece]]":
     """Tokens by the words that they are parts of."""
-    made: list[list[Piece]] = []
+    groups: list[list[Piece]] = []
     for token in tokens:
-        if made and token["inside"]:
-            made[-1].append(token)
+        if groups and token["inside"]:
+            groups[-1].append(token)
         else:
-            made.append([token])
-    return made
+            groups.append([token])
+    return groups
 
 
 def grouped(labelled: "list[Piece]") -> "list[list[Piece]]":
     """Neighbours with one label, of which none but the first begins an entity (`B-`)."""
-    made: list[list[Piece]] = []
+    groups: list[list[Piece]] = []
     for each in labelled:
         begins, tag = _tag(each["entity"])
-        if made and not begins and tag == _tag(made[-1][-1]["entity"])[1]:
-            made[-1].append(each)
+        if groups and not begins and tag == _tag(groups[-1][-1]["entity"])[1]:
+            groups[-1].append(each)
         else:
-            made.append([each])
-    return made
+            groups.append([each])
+    return groups
 
 
 def _tag(entity: str) -> "tuple[bool, str]":
@@ -166,14 +167,14 @@ def _tag(entity: str) -> "tuple[bool, str]":
 
 def apart(pieces: "list[Piece]") -> "list[Piece]":
     """Of entities that overlap, as windows do, the longer one, and of two that are as long the more certain one."""
-    made: list[Piece] = []
+    groups: list[Piece] = []
     for each in sorted(pieces, key=lambda piece: piece["start"]):
-        if made and made[-1]["start"] <= each["start"] < made[-1]["end"]:
-            if (each["end"] - each["start"], each["score"]) > (made[-1]["end"] - made[-1]["start"], made[-1]["score"]):
-                made[-1] = each
+        if groups and groups[-1]["start"] <= each["start"] < groups[-1]["end"]:
+            if (each["end"] - each["start"], each["score"]) > (groups[-1]["end"] - groups[-1]["start"], groups[-1]["score"]):
+                groups[-1] = each
         else:
-            made.append(each)
-    return made
+            groups.append(each)
+    return groups
 
 
 def kept(pieces: "list[Piece]", taken: "Mapping[str, Any]") -> "list[Piece]":

@@ -126,6 +126,6 @@ def _trim(text: str, tokens: "list[str]", offsets: "list[tuple[int, int]]", seam
         if at and at not in seams
     )
     for at in seams if trims else ():
-        if at < len(tokens) and tokens[at].startswith(_SPACE) and text[offsets[at][0]].isspace():
+        if at < len(tokens) and tokens[at].startswith(_SPACE) and text[offsets[at][0] : offsets[at][0] + 1].isspace():
             begin, end = offsets[at]
             offsets[at] = begin + 1, max(begin + 1, end)

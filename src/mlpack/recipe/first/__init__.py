@@ -165,7 +165,7 @@ def _huggingface(model: Path) -> _Look:
         return metric.for_huggingface(architectures, config, labels_found, embeds=embeds, texts=texts)
 
     pooled = (model / "modules.json").is_file()
-    task = tasks.found_task(config, None, pooled=pooled) if texts and (pooled or not embeds) else None
+    task = tasks.task_implied(config, None, pooled=pooled) if texts and (pooled or not embeds) else None
     return _Look(source=tuple(source), inputs=(), holds=holds, texts=texts, metric=proposal, task=task)
 
 

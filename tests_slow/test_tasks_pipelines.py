@@ -1,0 +1,134 @@
+"""Packages of models with a task, through whole builds, against transformers' own pipelines on a hundred samples each."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from tests.support.models.task_models import saved, sentences
+from tools import tryout
+
+from mlpack.errors import ExitCode
+from mlpack.store.local import Store
+from mlpack.targets.shipped import unpack
+from mlpack_runtime import model
+from mlpack_runtime.service import Service, open_service
+
+SAMPLES = 100
+ENTITIES = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC", 4: "LOC"}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+def built(folder: Path, store: Store, rows: Sequence[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, *more: str) -> Service:
+    """The float package of the model in `folder`, which was booted with its sample, as a service."""
+    (folder / "eval.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    recipe = ["name: tried", "source: {huggingface: model}", "data: {evaluation: eval.jsonl}", "variants: {fp32: []}", *more]
+    (folder / "recipe.yaml").write_text("\n".join([*recipe, "targets: {lambda-zip: {}}"]))
+    tried = tryout.try_out(folder / "recipe.yaml", store)
+    assert tried.code == ExitCode.OK, tried.error
+    (package,) = (folder / "out-recipe/artifacts").iterdir()
+    monkeypatch.setattr(model, "ROOT", str(unpack(package, folder / "unpacked")))
+    return open_service()
+
+
+def ask(service: Service, body: dict[str, Any]) -> Any:
+    reply = service.http("POST", "/", {}, json.dumps(body).encode())
+    assert reply.status == 200, reply.body
+    return json.loads(reply.body)
+
+
+def pipeline(task: str, model_: Any, tokenizer: Any) -> Any:
+    return transformers.pipeline(task, model=model_, tokenizer=tokenizer, device="cpu")
+
+
+def check(got: Any, wanted: Any, where: object) -> None:
+    """Equal: numbers within 1e-4, everything else to the letter."""
+    if isinstance(wanted, dict):
+        assert got.keys() == wanted.keys(), where
+        for key in wanted:
+            check(got[key], wanted[key], (where, key))
+    elif isinstance(wanted, list):
+        assert len(got) == len(wanted), where
+        for one, other in zip(got, wanted, strict=True):
+            check(one, other, where)
+    elif isinstance(wanted, float | np.floating):
+        assert got == pytest.approx(float(wanted), abs=1e-4), where
+    else:
+        assert got == wanted, where
+
+
+def test_texts_and_pairs_have_the_labels_of_a_pipeline(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"id2label": {0: "entailment", 1: "neutral", 2: "contradiction"}}
+    loaded, tokenizer = saved(tmp_path / "model", "XLMRobertaForSequenceClassification", "pieces", **names)
+    texts = [text for text in sentences(2 * SAMPLES, 8) if len(tokenizer(text)["input_ids"]) < 30]
+    service = built(tmp_path, store, [{"text": text} for text in texts[:4]], monkeypatch)
+    expected = pipeline("text-classification", loaded, tokenizer)
+    for text in texts[:SAMPLES]:
+        check(ask(service, {"text": text})["labels"], expected(text, top_k=None), text)
+    for first, second in pairwise(texts[: SAMPLES + 1]):
+        pair = {"text": first, "text_pair": second}
+        check(ask(service, {"inputs": pair})[0], expected(pair, top_k=None), pair)
+
+
+def test_a_cross_encoder_orders_documents(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, tokenizer = saved(tmp_path / "model", "BertForSequenceClassification", "words", num_labels=1)
+    rows = [{"text": "London", "text_pair": text} for text in sentences(4, 6)]
+    service = built(tmp_path, store, rows, monkeypatch)
+    documents = list(sentences(SAMPLES, 20, seed=3))
+    with torch.inference_mode():
+        inputs = tokenizer(["paris"] * SAMPLES, documents, truncation=True, padding=True, return_tensors="pt")
+        scores = torch.sigmoid(loaded(**inputs).logits)[:, 0].tolist()
+    results = ask(service, {"query": "paris", "documents": documents})["results"]
+    for row in results:
+        check(row["relevance_score"], scores[row["index"]], documents[row["index"]])
+    assert [row["relevance_score"] for row in results] == sorted((row["relevance_score"] for row in results), reverse=True)
+    assert {row["index"] for row in results} == set(range(SAMPLES))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind"), [("BertForTokenClassification", "words"), ("RobertaForTokenClassification", "bytes")]
+)
+def test_entities_are_those_of_a_pipeline(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, architecture: str, kind: str
+) -> None:
+    loaded, tokenizer = saved(tmp_path / "model", architecture, kind, id2label=ENTITIES)
+    texts = [text for text in sentences(2 * SAMPLES, 7) if len(tokenizer(text)["input_ids"]) < 64][:SAMPLES]
+    rows = [{"text": text, "label": [-100] + [1] * (len(tokenizer(text)["input_ids"]) - 2) + [-100]} for text in texts[:4]]
+    service = built(tmp_path, store, rows, monkeypatch, "serve: {aggregation: none}")
+    expected = pipeline("token-classification", loaded, tokenizer)
+    for how in ("none", "simple", "first", "average", "max"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a byte-level tokenizer knows no words, which is as true here
+            wanted = [expected(text, aggregation_strategy=how, ignore_labels=[]) for text in texts]
+        parameters = {"aggregation_strategy": how, "ignore_labels": []}
+        check(ask(service, {"inputs": texts, "parameters": parameters}), wanted, how)
+    if kind == "words":  # where windows begin, the library leaves a space before a byte-level token
+        for text in sentences(SAMPLES // 4, 60, seed=4):
+            wanted = expected(text, aggregation_strategy="simple", stride=16)
+            check(ask(service, {"inputs": text, "parameters": {"aggregation": "simple", "stride": 16}}), wanted, text)
+    assert "entity" in ask(service, {"text": "London", "ignore_labels": []})["entities"][0]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # transformers' own, of its masks
+def test_answers_are_the_spans_of_a_pipeline(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, tokenizer = saved(tmp_path / "model", "BertForQuestionAnswering", "words")
+    questions, contexts = list(sentences(SAMPLES, 3, seed=5)), list(sentences(SAMPLES, 40, seed=6))
+    rows = [{"text": question, "text_pair": context} for question, context in zip(questions[:4], contexts, strict=False)]
+    service = built(tmp_path, store, rows, monkeypatch)
+    expected = pipeline("question-answering", loaded, tokenizer)
+    for at, (question, context) in enumerate(zip(questions, contexts, strict=True)):
+        parameters: dict[str, Any] = [{}, {"top_k": 3}, {"handle_impossible_answer": True}, {"align_to_words": False}][at % 4]
+        asked = {"question": question, "context": context}
+        check(ask(service, {"inputs": asked, "parameters": parameters}), expected(**asked, **parameters), asked)
