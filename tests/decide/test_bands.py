@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from tests.support.outcomes import MACHINE, estimate, measurement, on_gpu, result
 
-from mlpack.decide.bands import BANDS, ESTIMATE_BAND, SAID
+from mlpack.decide.bands import BANDS, ESTIMATE_BAND, LABELS
 
 
 def test_every_measure_has_a_band_and_a_name() -> None:
-    assert BANDS.keys() == SAID.keys()
+    assert BANDS.keys() == LABELS.keys()
 
 
 def test_an_estimate_is_as_wide_as_its_band_says() -> None:

@@ -81,23 +81,23 @@ def test_estimates_stand_for_latency_and_price_alone(accepted: bool, kept: int) 
 
 def test_one_to_go_by_keeps_every_budget_then_is_cheap_or_quick() -> None:
     t4, l4, l40s = estimate(9.0, 0.05, "T4"), estimate(1.2, 0.08, "L4"), estimate(0.6, 0.2, "L40S")
-    ranked = budgets.ranked((t4, l4, l40s), Budgets(), "cost")
+    ranked = budgets.rank((t4, l4, l40s), Budgets(), "cost")
     assert ranked == (t4, l4, l40s)
-    assert budgets.ranked((t4, l4, l40s), Budgets(), "latency") == (l40s, l4, t4)
-    assert budgets.ranked((t4, l4, l40s), Budgets(latency_p95_ms=5.0), "cost") == (l4, l40s, t4)
-    assert budgets.ranked((t4, l4, l40s), Budgets(latency_p95_ms=5.0, cost_per_million_usd=0.06), "size")[0] == t4
+    assert budgets.rank((t4, l4, l40s), Budgets(), "latency") == (l40s, l4, t4)
+    assert budgets.rank((t4, l4, l40s), Budgets(latency_p95_ms=5.0), "cost") == (l4, l40s, t4)
+    assert budgets.rank((t4, l4, l40s), Budgets(latency_p95_ms=5.0, cost_per_million_usd=0.06), "size")[0] == t4
 
 
 def test_nothing_stands_for_what_was_measured() -> None:
     both = result("int8", estimates=(estimate(),))
-    assert budgets.standing(both, Budgets(), "cost") is None
-    assert budgets.standing(replace(both, measurement=unmeasured()), Budgets(), "cost") == estimate()
-    assert budgets.standing(result("int8", measurement=None), Budgets(), "cost") is None
+    assert budgets.substitute(both, Budgets(), "cost") is None
+    assert budgets.substitute(replace(both, measurement=unmeasured()), Budgets(), "cost") == estimate()
+    assert budgets.substitute(result("int8", measurement=None), Budgets(), "cost") is None
 
 
 @given(st.permutations([estimate(9.0, 0.05, "T4"), estimate(1.2, 0.05, "L4"), estimate(1.2, 0.05, "L40S")]))
 def test_the_order_does_not_depend_on_the_order(given_: list[budgets.Estimate]) -> None:
-    assert [one.device for one in budgets.ranked(given_, Budgets(), "cost")] == ["L4", "L40S", "T4"]
+    assert [one.device for one in budgets.rank(given_, Budgets(), "cost")] == ["L4", "L40S", "T4"]
 
 
 def test_an_excess_is_a_share_of_the_limit() -> None:
@@ -112,7 +112,7 @@ def judged(budgets_: Budgets, **given: object) -> budgets.Check:
     """What becomes of a candidate's accuracy; a check that keeps nothing where there is none."""
     made = result("int8", measurement=measurement(accuracy=accuracy(**given)))
     broken, kept = budgets.checks(made, budgets_, None, itself=False)
-    ruined = budgets.ruined(made, budgets_)
+    ruined = budgets.certain_loss(made, budgets_)
     return [*broken, *([] if ruined is None else [ruined]), *kept, budgets.Check(fits=True, known=True, text="")][0]
 
 

@@ -60,8 +60,8 @@ def test_never_more_than_log2_of_layers_and_five_evaluations(made: Ladder, data:
     assert len(asked) <= math.log2(max(1, len(made.damage))) + 5
     assert len(asked) <= ladder.most(len(made.damage))
     assert NumberFormat.FLOAT not in {rung.form for rung in asked}
-    assert made.reach is None or all(rung.kept <= made.reach for rung in asked if not rung.options)
-    assert all(0 <= rung.kept < max(1, len(made.damage)) for rung in asked)
+    assert made.reach is None or all(rung.float_layers <= made.reach for rung in asked if not rung.options)
+    assert all(0 <= rung.float_layers < max(1, len(made.damage)) for rung in asked)
     assert taken is None or taken.form is NumberFormat.FLOAT or known[taken].fits
     if taken is None:
         assert NumberFormat.FLOAT not in made.tops
@@ -74,7 +74,7 @@ def test_bisection_finds_the_fewest_layers_if_loss_is_monotone(layers: int, need
     made = Ladder(damage=damage, options=OPTIONS[:options])
 
     def judge(rung: Rung) -> RungOutcome:
-        return RungOutcome(accurate=rung.kept >= needed, lean=True, drop=max(0, needed - rung.kept) / layers)
+        return RungOutcome(accurate=rung.float_layers >= needed, lean=True, drop=max(0, needed - rung.float_layers) / layers)
 
     asked, taken = driven(made, judge)
     assert len(asked) <= math.log2(layers) + 5
@@ -84,21 +84,23 @@ def test_bisection_finds_the_fewest_layers_if_loss_is_monotone(layers: int, need
         assert taken is None
     else:
         assert taken is not None
-        assert taken.kept == needed
+        assert taken.float_layers == needed
 
 
 def test_one_bad_layer_of_many_costs_two_evaluations() -> None:
     made = Ladder(damage=(0.5, *(0.001,) * 99), options=OPTIONS)
-    asked, taken = driven(made, lambda rung: RungOutcome(accurate=rung.kept >= 1, lean=True, drop=0.0 if rung.kept else 0.3))
-    assert [rung.kept for rung in asked] == [0, 1]
-    assert taken == Rung(kept=1)
+    asked, taken = driven(
+        made, lambda rung: RungOutcome(accurate=rung.float_layers >= 1, lean=True, drop=0.0 if rung.float_layers else 0.3)
+    )
+    assert [rung.float_layers for rung in asked] == [0, 1]
+    assert taken == Rung(float_layers=1)
 
 
 def test_three_of_them_are_found_with_their_neighbour() -> None:
     made = Ladder(damage=(0.5, 0.4, 0.3, *(0.001,) * 97))
-    asked, taken = driven(made, lambda rung: RungOutcome(accurate=rung.kept >= 3, lean=True, drop=0.1))
-    assert [rung.kept for rung in asked] == [0, 3, 2]
-    assert taken == Rung(kept=3)
+    asked, taken = driven(made, lambda rung: RungOutcome(accurate=rung.float_layers >= 3, lean=True, drop=0.1))
+    assert [rung.float_layers for rung in asked] == [0, 3, 2]
+    assert taken == Rung(float_layers=3)
 
 
 def test_spread_damage_tries_options_first_and_keeps_what_helps() -> None:
@@ -106,13 +108,13 @@ def test_spread_damage_tries_options_first_and_keeps_what_helps() -> None:
     made = Ladder(damage=tuple(1 - i / 100 for i in range(16)), options=OPTIONS[:3])
 
     def judge(rung: Rung) -> RungOutcome:
-        drop = drops[rung.options] * (1 - rung.kept / 16)
+        drop = drops[rung.options] * (1 - rung.float_layers / 16)
         return RungOutcome(accurate=drop <= 0.01, lean=True, drop=drop)
 
     asked, taken = driven(made, judge)
     assert [rung.options for rung in asked[:4]] == [(), OPTIONS[:1], OPTIONS[1:2], OPTIONS[1:3]]
     assert all(rung.options == OPTIONS[1:3] for rung in asked[4:])
-    assert taken == Rung(kept=8, options=OPTIONS[1:3])
+    assert taken == Rung(float_layers=8, options=OPTIONS[1:3])
 
 
 def test_an_option_that_does_ends_it() -> None:
@@ -126,32 +128,36 @@ def test_too_slow_with_many_float_layers_tries_fewer() -> None:
     made = Ladder(damage=(1.0,) * 6 + (0.001,) * 10, options=OPTIONS)
 
     def judge(rung: Rung) -> RungOutcome:
-        return RungOutcome(accurate=rung.kept >= 6 or bool(rung.options), lean=rung.kept < 5, drop=0.5 - rung.kept / 100)
+        return RungOutcome(
+            accurate=rung.float_layers >= 6 or bool(rung.options), lean=rung.float_layers < 5, drop=0.5 - rung.float_layers / 100
+        )
 
     _, taken = driven(made, judge)
-    assert taken == Rung(kept=3, options=OPTIONS[:1])
+    assert taken == Rung(float_layers=3, options=OPTIONS[:1])
 
 
 def test_what_is_only_slow_is_not_tried_with_options() -> None:
     made = Ladder(damage=(1.0,) * 16, options=OPTIONS)
-    asked, taken = driven(made, lambda rung: RungOutcome(accurate=True, lean=rung.kept >= 5, drop=0.0))
-    assert taken == Rung(kept=5)
+    asked, taken = driven(made, lambda rung: RungOutcome(accurate=True, lean=rung.float_layers >= 5, drop=0.0))
+    assert taken == Rung(float_layers=5)
     assert all(not rung.options for rung in asked)
 
 
 def test_what_gains_nothing_is_not_asked_for() -> None:
     """With more than five of 64 layers in float conversions cost more than integers save."""
     made = Ladder(damage=(1.0,) * 64, reach=5)
-    asked, taken = driven(made, lambda rung: RungOutcome(accurate=rung.kept >= 20, lean=True, drop=0.1))
+    asked, taken = driven(made, lambda rung: RungOutcome(accurate=rung.float_layers >= 20, lean=True, drop=0.1))
     assert taken is None
-    assert [rung.kept for rung in asked] == [0, 3, 4, 5]
+    assert [rung.float_layers for rung in asked] == [0, 3, 4, 5]
 
 
 def slow_with_more(needed: int, pace: Callable[[int], float]) -> Callable[[Rung], RungOutcome]:
     def judge(rung: Rung) -> RungOutcome:
-        accurate = rung.kept >= needed
-        timed = pace(rung.kept) if accurate or not rung.kept else None
-        return RungOutcome(accurate=accurate, lean=accurate and pace(rung.kept) <= 1, drop=0.0 if accurate else 0.3, pace=timed)
+        accurate = rung.float_layers >= needed
+        timed = pace(rung.float_layers) if accurate or not rung.float_layers else None
+        return RungOutcome(
+            accurate=accurate, lean=accurate and pace(rung.float_layers) <= 1, drop=0.0 if accurate else 0.3, pace=timed
+        )
 
     return judge
 
@@ -161,13 +167,13 @@ def test_bisection_ends_where_quick_enough_loses_too_much() -> None:
     made = Ladder(damage=(1.0,) * 64)
     asked, taken = driven(made, slow_with_more(40, lambda kept: 0.7 + 0.01 * kept))
     assert taken is None
-    assert [rung.kept for rung in asked] == [0, 32, 48]
+    assert [rung.float_layers for rung in asked] == [0, 32, 48]
 
 
 def test_it_goes_on_where_there_is_room() -> None:
     made = Ladder(damage=(1.0,) * 64)
     asked, taken = driven(made, slow_with_more(40, lambda kept: 0.7 + 0.007 * kept))
-    assert taken == Rung(kept=40)
+    assert taken == Rung(float_layers=40)
     assert len(asked) <= math.log2(64) + 5
 
 

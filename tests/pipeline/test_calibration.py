@@ -122,7 +122,7 @@ def test_random_numbers_calibrate_only_where_the_recipe_says_so(workshop: Worksh
     assert found.data is not None
     assert found.evaluation.tree == float_model(workshop)[1].tree
     assert len({call["inputs"]["x"]["offset"] for call in found.data.calls}) == len(found.data.calls) >= 20
-    assert "random numbers" in summary.calibrated(found.use)
+    assert "random numbers" in summary.calibration_text(found.use)
 
 
 def test_a_build_with_too_few_goes_on_without_static_int8(workshop: Workshop) -> None:

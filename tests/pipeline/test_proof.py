@@ -187,7 +187,7 @@ def test_too_few_calls_in_time_are_none(prover: Prover, data: Evaluation, wide: 
 
 
 def test_outputs_drawn_at_random_are_left_out(prover: Prover, data: Evaluation, wide: Package) -> None:
-    found = prover.here({"wide": wide}, dataclasses.replace(data, drawn=lambda: ("y",)))["wide"]
+    found = prover.here({"wide": wide}, dataclasses.replace(data, random_outputs=lambda: ("y",)))["wide"]
     assert "drawn at random" in found.why
 
 

@@ -192,14 +192,14 @@ def pull(  # noqa: PLR0913 - click hands every option over by itself
     if file is not None and unpacked:
         raise RecipeError("--file and --unpacked exclude each other")
     with open_console(quiet) as console:
-        opened = mlpack.open_registry(registry, progress=console)
-        release = opened.show(reference, wait_s=wait_s)
+        client = mlpack.open_registry(registry, progress=console)
+        release = client.show(reference, wait_s=wait_s)
         if file is None:
-            return stdout.path(opened.pull(release, out, unpacked=unpacked))
-        target = out or Path(Path(opened.path_of(release, file)).name)
+            return stdout.path(client.pull(release, out, unpacked=unpacked))
+        target = out or Path(Path(client.path_of(release, file)).name)
         if stdout.printable(target) is None:
             raise RecipeError(f"{target}: this name cannot be printed as one line; say with --out what the file is to be called")
-        return stdout.path(opened.pull_file(release, file, target))
+        return stdout.path(client.pull_file(release, file, target))
 
 
 VERBS: tuple[click.Command, ...] = (publish, list_releases, show, pull)

@@ -32,13 +32,13 @@ def _latency_band(result: Result, baseline: Measurement | None, estimate: Estima
     Neither the ratio nor the samples show drift between two candidates' runs. Where they disagree, that is the drift, and the
     hull of both holds it.
     """
-    measured = result.measurement
-    if measured is None or not measured.latency_ms:
+    measurement = result.measurement
+    if measurement is None or not measurement.latency_ms:
         return _estimated(estimate.latency_ms) if estimate else None
-    own = stats.latency_interval(measured.latency_ms)
-    if baseline is None or not measured.ratio_samples or not baseline.latency_ms or measured.machine != baseline.machine:
+    own = stats.latency_interval(measurement.latency_ms)
+    if baseline is None or not measurement.ratio_samples or not baseline.latency_ms or measurement.machine != baseline.machine:
         return own
-    return own.hull(stats.quantile_interval(measured.ratio_samples).scaled(stats.median(baseline.latency_ms)))
+    return own.hull(stats.quantile_interval(measurement.ratio_samples).scaled(stats.median(baseline.latency_ms)))
 
 
 def _cost_band(result: Result, baseline: Measurement | None, estimate: Estimate | None) -> Interval | None:
@@ -81,7 +81,7 @@ BANDS: Mapping[str, Band] = {
 }
 """Each measure as an interval, lower is better; None where it is not known."""
 
-SAID: Mapping[str, tuple[str, Callable[[float, int], str]]] = {
+LABELS: Mapping[str, tuple[str, Callable[[float, int], str]]] = {
     "cost": ("cost per million requests", words.usd),
     "latency": ("median latency", words.ms),
     "size": ("package size", words.size),

@@ -43,16 +43,16 @@ def checks(result: Result, budgets: Budgets, estimate: Estimate | None, *, itsel
     """
     results = []
     if budgets.accuracy_drop is not None:
-        emulated = _emulated(result, accepted=budgets.accept_estimates)
+        emulated = _emulated(result, accept=budgets.accept_estimates)
         results.append(emulated or _accuracy(result, budgets.accuracy_drop, budgets.confidence, itself=itself))
     if budgets.isa is not None:
         results.append(_isa(result))
-    measured = result.measurement
+    measurement = result.measurement
     for share, limit in ((0.5, budgets.latency_p50_ms), (0.95, budgets.latency_p95_ms), (0.99, budgets.latency_p99_ms)):
         if limit is not None:
-            results.append(_latency(measured, share, limit, estimate, accepted=budgets.accept_estimates))
+            results.append(_latency(measurement, share, limit, estimate, accept=budgets.accept_estimates))
     if budgets.cold_start_ms is not None:
-        samples = measured.cold_start_ms if measured else ()
+        samples = measurement.cold_start_ms if measurement else ()
         value = stats.median(samples) if samples else None
         check = _plain("cold start p50", value, budgets.cold_start_ms, words.ms, f" (n={len(samples)})")
         results.append(_never_estimated(check, estimate))
@@ -60,19 +60,19 @@ def checks(result: Result, budgets: Budgets, estimate: Estimate | None, *, itsel
         size = result.artifact.size_bytes if result.artifact else None
         results.append(_plain("package size", size, budgets.package_size_bytes, words.size))
     if budgets.peak_memory_bytes is not None:
-        memory = (measured.peak_memory_bytes or None) if measured else None
+        memory = (measurement.peak_memory_bytes or None) if measurement else None
         results.append(_never_estimated(_plain("peak memory", memory, budgets.peak_memory_bytes, words.size), estimate))
     if (limit := budgets.cost_per_million_usd) is not None:
         label, cost = "cost per million requests", result.cost_per_million_usd
         if cost is not None or estimate is None:
             results.append(_plain(label, cost, limit, words.usd))
         else:
-            value, accepted = estimate.cost_per_million_usd, budgets.accept_estimates
-            results.append(_estimated(label, value, limit, words.usd, estimate, accepted=accepted))
+            value, accept = estimate.cost_per_million_usd, budgets.accept_estimates
+            results.append(_estimated(label, value, limit, words.usd, estimate, accept=accept))
     return [c for c in results if not c.fits], [c for c in results if c.fits]
 
 
-def ranked(estimates: Sequence[Estimate], budgets: Budgets, prefer: str) -> tuple[Estimate, ...]:
+def rank(estimates: Sequence[Estimate], budgets: Budgets, prefer: str) -> tuple[Estimate, ...]:
     """A candidate's estimates, best first: those within every budget for estimates come first, then those with the lower latency
     (if `prefer` says so) or price."""
 
@@ -86,26 +86,28 @@ def ranked(estimates: Sequence[Estimate], budgets: Budgets, prefer: str) -> tupl
     return tuple(sorted(estimates, key=key))
 
 
-def standing(result: Result, budgets: Budgets, prefer: str) -> Estimate | None:
+def substitute(result: Result, budgets: Budgets, prefer: str) -> Estimate | None:
     """The estimate that replaces missing measurements: the first of `rank`. None where the latency was measured."""
     if result.measurement is not None and result.measurement.latency_ms:
         return None
-    return next(iter(ranked(result.estimates, budgets, prefer)), None)
+    return next(iter(rank(result.estimates, budgets, prefer)), None)
 
 
 def _estimated(
-    label: str, value: float, limit: float, write: Callable[[float, int], str], estimate: Estimate, *, accepted: bool
+    label: str, value: float, limit: float, write: Callable[[float, int], str], estimate: Estimate, *, accept: bool
 ) -> Check:
     """The check of an estimate against a limit: it counts only where the recipe accepts estimates."""
-    shown, bound = words.apart(value, limit, write)
-    if not accepted:
+    number, bound = words.apart(value, limit, write)
+    if not accept:
         text = (
-            f"{label} is estimated ({estimate.device}: {shown}), not measured, so the budget of {bound} cannot be shown to hold: "
+            f"{label} is estimated ({estimate.device}: {number}), not measured, so the budget of {bound} cannot be shown to hold: "
             "say budgets.accept_estimates: true, or measure on a GPU"
         )
         return Check(fits=False, known=False, text=text)
     plain = _plain(label, value, limit, write)
-    sentence = plain.text.replace(f"{label} {shown}", f"{label} {shown}, estimated ({estimate.device} in {estimate.instance}),", 1)
+    sentence = plain.text.replace(
+        f"{label} {number}", f"{label} {number}, estimated ({estimate.device} in {estimate.instance}),", 1
+    )
     return Check(fits=plain.fits, known=True, text=sentence, excess=plain.excess)
 
 
@@ -122,22 +124,22 @@ def _plain(label: str, value: float | None, limit: float, write: Callable[[float
     if value is None:
         text = f"{label} is not known, so the budget of {words.limit(write(limit, 3))} cannot be shown to hold"
         return Check(fits=False, known=False, text=text)
-    shown, bound = words.apart(value, limit, write)
+    number, bound = words.apart(value, limit, write)
     if value <= limit:
         margin = "" if limit <= 0 else f", {words.number(100 * (limit - value) / limit, 2)} % below it"
-        return Check(fits=True, known=True, text=f"{label} {shown} fits the budget of {bound}{margin}{context}")
+        return Check(fits=True, known=True, text=f"{label} {number} fits the budget of {bound}{margin}{context}")
     excess = (value - limit) / limit if limit > 0 else 0.0
-    return Check(fits=False, known=True, text=f"{label} {shown} exceeds the budget of {bound}{context}", excess=excess)
+    return Check(fits=False, known=True, text=f"{label} {number} exceeds the budget of {bound}{context}", excess=excess)
 
 
-def _latency(measured: Measurement | None, share: float, limit: float, estimate: Estimate | None, *, accepted: bool) -> Check:
+def _latency(measurement: Measurement | None, share: float, limit: float, estimate: Estimate | None, *, accept: bool) -> Check:
     """The check of a percentile of the latency. A p99 with fewer than five observations above it is refused. An estimate is one
     number, which counts for every percentile."""
     label = f"latency p{share * 100:.0f}"
-    n = len(measured.latency_ms) if measured else 0
+    n = len(measurement.latency_ms) if measurement else 0
     if n == 0 and estimate is not None:
-        return _estimated(label, estimate.latency_ms, limit, words.ms, estimate, accepted=accepted)
-    if measured is None or n == 0:
+        return _estimated(label, estimate.latency_ms, limit, words.ms, estimate, accept=accept)
+    if measurement is None or n == 0:
         return _plain(label, None, limit, words.ms)
     if share == 0.99 and n < stats.P99_SAMPLES:
         text = (
@@ -145,8 +147,8 @@ def _latency(measured: Measurement | None, share: float, limit: float, estimate:
             f"so the budget of {words.limit(words.ms(limit))} cannot be shown to hold"
         )
         return Check(fits=False, known=False, text=text)
-    batch = "" if measured.batch == 1 else f", batch {measured.batch}"
-    return _plain(label, stats.percentile(measured.latency_ms, share), limit, words.ms, f" (n={n}{batch})")
+    batch = "" if measurement.batch == 1 else f", batch {measurement.batch}"
+    return _plain(label, stats.percentile(measurement.latency_ms, share), limit, words.ms, f" (n={n}{batch})")
 
 
 def samples_that_tell(accuracy: Accuracy, limit: float | None) -> int | None:
@@ -182,7 +184,7 @@ def _granted(accuracy: Accuracy) -> tuple[float, float]:
     return accuracy.value + accuracy.drop, LARGE_DROP
 
 
-def ruined(result: Result, budgets: Budgets) -> Check | None:
+def certain_loss(result: Result, budgets: Budgets) -> Check | None:
     """The reason for which a recipe without a budget for accuracy refuses a candidate: it is certainly worse than `default_drop`.
     None where it is not, or there is a budget. (Beside an error of 0 there is no scale: that is a warning.) It does not apply to
     the float itself."""
@@ -193,9 +195,9 @@ def ruined(result: Result, budgets: Budgets) -> Check | None:
     if not min(accuracy.ci_low, accuracy.drop) > limit or (accuracy.lower_is_better and limit == 0):
         return None
     base, part = _granted(accuracy)
-    shown, bound = words.apart(accuracy.drop, limit, words.share)
+    number, bound = words.apart(accuracy.drop, limit, words.share)
     text = (
-        f"{accuracy.metric} is {words.share(accuracy.value)} and the float's {words.share(base)}: a drop of {shown}"
+        f"{accuracy.metric} is {words.share(accuracy.value)} and the float's {words.share(base)}: a drop of {number}"
         f"{_context(accuracy)}, where no more than {bound} ({words.percent(part)} of the float's) is accepted without a budget: "
         "set budgets.accuracy_drop to allow it"
     )
@@ -203,19 +205,19 @@ def ruined(result: Result, budgets: Budgets) -> Check | None:
     return Check(fits=False, known=True, text=text, excess=excess)
 
 
-def _emulated(result: Result, *, accepted: bool) -> Check | None:
+def _emulated(result: Result, *, accept: bool) -> Check | None:
     """The words for an accuracy that was not measured on a processor of the target's kind; None where it was, where an emulated one
     is accepted, or where nothing is known."""
-    measured, arch = result.measurement, result.candidate.target.arch
-    if measured is None or measured.accuracy is None or measured.machine.arch == arch:
+    measurement, arch = result.measurement, result.candidate.target.arch
+    if measurement is None or measurement.accuracy is None or measurement.machine.arch == arch:
         return None
-    proof = measured.accuracy.proof
-    sentence = f"{measured.accuracy.metric} drop {words.share(measured.accuracy.drop)}"
+    proof = measurement.accuracy.proof
+    sentence = f"{measurement.accuracy.metric} drop {words.share(measurement.accuracy.drop)}"
     if proof is None or proof.how is None:
         why = f": {proof.why}" if proof is not None else ""
         return Check(fits=False, known=False, text=f"{sentence} is that of the same graph here, not of an {arch} processor{why}")
     text = f"{sentence} is that of an emulated {arch} processor, not measured on one: say budgets.accept_estimates: true"
-    return None if accepted else Check(fits=False, known=False, text=text)
+    return None if accept else Check(fits=False, known=False, text=text)
 
 
 def _isa(result: Result) -> Check:
@@ -254,12 +256,12 @@ def _accuracy(result: Result, limit: float, confidence: float | None, *, itself:
     if itself:
         text = f"the float itself: {accuracy.metric} {words.share(accuracy.value)} (n={accuracy.n}), which every drop is from"
         return Check(fits=True, known=True, text=text)
-    shown, bound = words.apart(accuracy.drop, limit, words.share)
+    number, bound = words.apart(accuracy.drop, limit, words.share)
     fits = accuracy.drop <= limit
     excess = (accuracy.drop - limit) / limit if not fits and limit > 0 else 0.0
     if fits and confidence is not None:
-        return _surely(accuracy, limit, confidence)
-    text = f"{accuracy.metric} drop {shown} {'fits' if fits else 'exceeds'} the budget of {bound}{_context(accuracy)}"
+        return _with_confidence(accuracy, limit, confidence)
+    text = f"{accuracy.metric} drop {number} {'fits' if fits else 'exceeds'} the budget of {bound}{_context(accuracy)}"
     if fits and accuracy.ci_high > limit:
         text += "; not certain: the interval reaches beyond the budget"
     if not fits and accuracy.ci_low <= limit and confidence is None:
@@ -267,7 +269,7 @@ def _accuracy(result: Result, limit: float, confidence: float | None, *, itself:
     return Check(fits=fits, known=True, text=text + _enough(accuracy, limit), excess=excess)
 
 
-def _surely(accuracy: Accuracy, limit: float, confidence: float) -> Check:
+def _with_confidence(accuracy: Accuracy, limit: float, confidence: float) -> Check:
     """The check of a drop whose interval has to be within the budget too."""
     drop, bound = words.apart(accuracy.drop, limit, words.share)
     sure = words.percent(confidence)

@@ -42,7 +42,7 @@ class NumberFormat(StrEnum):
 class Rung:
     """A form to try: how many layers, from the head of the ranking, stay float, and which options are on."""
 
-    kept: int = 0
+    float_layers: int = 0
     options: tuple[str, ...] = ()
     form: NumberFormat = NumberFormat.INT8
 
@@ -77,7 +77,7 @@ class Ladder:
     first_fit: bool = False
     reach: int | None = None
     """The most layers in float that are worth a rung; None: all of them."""
-    asked: int = 1
+    bottom_evaluations: int = 1
     """The evaluations that the bottom took: one, or two where it needed exact sums."""
 
 
@@ -114,12 +114,12 @@ class _Climb:
     def __init__(self, ladder: Ladder) -> None:
         self._ladder = ladder
         self._layers = len(ladder.damage)
-        self._left = most(self._layers) - ladder.asked - sum(form is not NumberFormat.FLOAT for form in ladder.tops)
-        self._asked: dict[Rung, RungOutcome] = {}
+        self._left = most(self._layers) - ladder.bottom_evaluations - sum(form is not NumberFormat.FLOAT for form in ladder.tops)
+        self._outcomes: dict[Rung, RungOutcome] = {}
 
     def run(self, first: RungOutcome) -> Climb:
         """Try the rungs in order. The first that fits ends the climb."""
-        self._asked[Rung()] = first
+        self._outcomes[Rung()] = first
         best: Rung | None = None
         guess = standing_out(self._ladder.damage)
         if first.accurate or guess:
@@ -127,15 +127,15 @@ class _Climb:
             best = yield from self._layers_back(Rung(), guess)
             if not first.accurate and not self._fits(best):
                 # It is inside with so many float layers that nothing is gained: with options, fewer may do.
-                best = yield from self._options_on(Rung(kept=best.kept // 2 if best else 0))
+                best = yield from self._options_on(Rung(float_layers=best.float_layers // 2 if best else 0))
         else:
             best = yield from self._options_on(Rung(), reserve=math.ceil(math.log2(max(1, self._layers))))
             if not self._fits(best):
-                best = yield from self._layers_back(replace(best or Rung(), kept=0), 0)
+                best = yield from self._layers_back(replace(best or Rung(), float_layers=0), 0)
         return best if self._fits(best) else (yield from self._tops())
 
     def _fits(self, rung: Rung | None) -> bool:
-        return rung is not None and rung in self._asked and self._asked[rung].fits
+        return rung is not None and rung in self._outcomes and self._outcomes[rung].fits
 
     def _layers_back(self, bottom: Rung, guess: int) -> Climb:
         """The fewest float layers that are inside the budgets, by bisection: up to `low` are too few, from `high` on are enough.
@@ -150,7 +150,7 @@ class _Climb:
                 if queue:
                     continue
                 count = (low + high) // 2
-            rung = replace(bottom, kept=count)
+            rung = replace(bottom, float_layers=count)
             outcome = yield from self._ask(rung)
             if outcome is None:
                 break
@@ -167,14 +167,14 @@ class _Climb:
     def _hopeless(self, low: int, count: int, outcome: RungOutcome) -> bool:
         """Whether every form that is quick enough loses too much. An accurate form is slower than the float. On a line from the
         first form to it, the float's latency is reached at `low` float layers or fewer, which lose too much."""
-        first = self._asked[Rung()]  # options cost no speed
+        first = self._outcomes[Rung()]  # options cost no speed
         if outcome.lean or outcome.pace is None or first.pace is None or outcome.pace <= 1:
             return False
         return first.pace >= 1 or count * (1 - first.pace) / (outcome.pace - first.pace) <= low
 
     def _speed_helps(self, bottom: Rung) -> bool:
         """Whether the bottom was accurate: more float layers then have to improve speed or size."""
-        outcome = self._asked.get(bottom)
+        outcome = self._outcomes.get(bottom)
         return outcome is not None and outcome.accurate
 
     def _options_on(self, bottom: Rung, reserve: int = 0) -> Climb:
@@ -194,7 +194,7 @@ class _Climb:
         return best
 
     def _drop(self, rung: Rung) -> float:
-        outcome = self._asked.get(rung)
+        outcome = self._outcomes.get(rung)
         return math.inf if outcome is None or outcome.drop is None or math.isnan(outcome.drop) else outcome.drop
 
     def _tops(self) -> Climb:
@@ -209,11 +209,11 @@ class _Climb:
 
     def _ask(self, rung: Rung, *, reserved: bool = False) -> Generator[Rung, RungOutcome, RungOutcome | None]:
         """The rung's outcome; None where no evaluation is left. A rung that was evaluated before costs nothing."""
-        if rung in self._asked:
-            return self._asked[rung]
+        if rung in self._outcomes:
+            return self._outcomes[rung]
         if not reserved:
             if self._left < 1:
                 return None
             self._left -= 1
-        self._asked[rung] = yield rung
-        return self._asked[rung]
+        self._outcomes[rung] = yield rung
+        return self._outcomes[rung]

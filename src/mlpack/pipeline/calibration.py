@@ -111,8 +111,8 @@ def _is_needed(whole: Plan, model: Digest, store: Store, *, useful: bool) -> boo
     with store.entry(action) as entry:
         if not entry.hit:
             folder = store.path(model)
-            needed = any(row.calibrates is not None and row.calibrates(step.config, folder) for row, step in rows)
-            (entry.dir / "needed.json").write_bytes(digest.canonical_json({"needed": needed}))
+            answer = any(row.calibrates is not None and row.calibrates(step.config, folder) for row, step in rows)
+            (entry.dir / "needed.json").write_bytes(digest.canonical_json({"needed": answer}))
     return bool(transform.read_json(entry.dir / "needed.json")["needed"])
 
 

@@ -283,8 +283,8 @@ class Bench:
         with self.packages.unpacked(packages) as folders, self.store.scratch() as work:
             subjects = [subject_of(id_, package, folders[id_]) for id_, package in packages.items()]
             base = packages[baseline_id].content
-            known = {id_: self.accuracies.get((package.content, base)) for id_, package in packages.items()}
-            accuracies: dict[str, Accuracy | MeasureError] = {id_: each for id_, each in known.items() if each is not None}
+            cached = {id_: self.accuracies.get((package.content, base)) for id_, package in packages.items()}
+            accuracies: dict[str, Accuracy | MeasureError] = {id_: each for id_, each in cached.items() if each is not None}
             pending = [subject for subject in subjects if subject.id not in accuracies]
             if pending:
                 pending += [subject for subject in subjects if subject.id == baseline_id and subject.id in accuracies]
@@ -384,13 +384,13 @@ def _write(measurements: Mapping[str, Measurement], path: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Measurement]:
-    found: dict[str, Measurement] = {}
+    measurements: dict[str, Measurement] = {}
     for content, value in json.loads(path.read_bytes()).items():
         here = Machine(**(value["machine"] | {"flags": tuple(value["machine"]["flags"])}))
         accuracy = _accuracy(value["accuracy"]) if value["accuracy"] else None
         samples = {name: tuple(item) for name, item in value.items() if isinstance(item, list)}
-        found[content] = Measurement(**(value | samples | {"machine": here, "accuracy": accuracy}))
-    return found
+        measurements[content] = Measurement(**(value | samples | {"machine": here, "accuracy": accuracy}))
+    return measurements
 
 
 def _accuracy(value: Mapping[str, Any]) -> Accuracy:

@@ -152,7 +152,7 @@ def _known_bindings(planned: Plan, source: Model, store: Store, roots: tuple[Pat
     if not all(step.cached for step in transform.forecast(chain, source, store, bindings)):
         return bindings, fitted, forecast
     choice = choose_calibration(planned, source, evaluation, store, bindings, None)  # every step is cached
-    text = choice.missing if choice.use is None else summary.calibrated(choice.use)
+    text = choice.missing if choice.use is None else summary.calibration_text(choice.use)
     return {**bindings, **choice.bindings}, fitted, text
 
 

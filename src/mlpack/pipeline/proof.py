@@ -199,7 +199,7 @@ class Prover:
             prefixes = emulation.predict(subject, sample, len(numbers), work, self.seconds)
             if len(prefixes) < min(LEAST, len(numbers)):
                 raise MeasureError(f"it did {words.count(len(prefixes), 'call')} in {self.seconds:.0f} s, and {LEAST} are needed")
-            drawn = data.random_outputs()
+            skip = data.random_outputs()
             theirs = [call for prefix in prefixes for call in read_outputs(prefix)]
 
             def answers(name: str, of: Package) -> list[Any]:
@@ -207,11 +207,11 @@ class Prover:
                 return list(read_outputs(_predict_one(subject_of(id_, of, folders[name]), sample, len(prefixes), place)))
 
             ours = answers("here", like)
-            run = _EmulatedRun(samples=len(prefixes), agreement=fidelity(theirs, ours, drawn))
+            run = _EmulatedRun(samples=len(prefixes), agreement=fidelity(theirs, ours, skip))
             if base is None:
                 return run
             floats = answers("base", base)
-            return dataclasses.replace(run, ours=fidelity(ours, floats, drawn), theirs=fidelity(theirs, floats, drawn))
+            return dataclasses.replace(run, ours=fidelity(ours, floats, skip), theirs=fidelity(theirs, floats, skip))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

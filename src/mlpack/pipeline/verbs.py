@@ -244,7 +244,7 @@ def _settle(setting: _Setting, inputs: _Inputs) -> _Inputs:
         if calibration.missing is not None:
             setting.progress.warn(f"nothing to calibrate on: {calibration.missing}")
         if calibration.use is not None:
-            setting.progress.note(summary.calibrated(calibration.use))
+            setting.progress.note(summary.calibration_text(calibration.use))
     bindings = {**inputs.bindings, **calibration.bindings}
     return dataclasses.replace(inputs, plan=plan, bindings=bindings, calibration=calibration)
 
@@ -304,7 +304,7 @@ def _measure(setting: _Setting, inputs: _Inputs, own: _Contenders, searching: se
         with setting.progress.step(f"{target.id}: {description}"):
             results = {id_: each.result for id_, each in own.items()}
             judgements = elsewhere.judge(bench, baseline, packages, results, inputs.judging_data, setting.progress.warn)
-        return {id_: _with(own[id_], found, estimates=estimates) for id_, (found, estimates) in judgements.items()}
+        return {id_: _with(own[id_], measurement, estimates=estimates) for id_, (measurement, estimates) in judgements.items()}
     own = _search(setting, inputs, own, baseline, (bench, searching))
     with setting.progress.step(f"{target.id}: measure"):
         measurements = bench.measure(_packages_of(own), baseline.id, inputs.judging_data)

@@ -115,12 +115,12 @@ def compare(before: BuildRecord, after: BuildRecord, only: str | None = None) ->
     old = {one.id: one for one in before.candidates}
     new = {one.id: one for one in after.candidates}
     changed = Change.SAME if before.chosen == after.chosen else Change.CHANGED
-    rows = [_said("", "chosen", before.chosen, after.chosen, changed, "")]
+    rows = [_text_change("", "chosen", before.chosen, after.chosen, changed, "")]
     falls = _lower_is_better(before, after)
     for id_ in (*new, *(gone for gone in old if gone not in new)) if only is None else (only,):
         if id_ not in old or id_ not in new:
             change = Change.ADDED if id_ in new else Change.REMOVED
-            rows.append(_said(id_, "status", _status(old.get(id_)), _status(new.get(id_)), change, ""))
+            rows.append(_text_change(id_, "status", _status(old.get(id_)), _status(new.get(id_)), change, ""))
             continue
         first, second = old[id_], new[id_]
         rows.append(_status_row(id_, first, second))
@@ -130,7 +130,8 @@ def compare(before: BuildRecord, after: BuildRecord, only: str | None = None) ->
         rows.append(_drop(first, second, before, after))
         rows.extend(_estimates(first, second))
         rows.extend(
-            _said(id_, each.measure, each.before, each.after, each.change, each.why) for each in diff_graphs.changes(first, second)
+            _text_change(id_, each.measure, each.before, each.after, each.change, each.why)
+            for each in diff_graphs.changes(first, second)
         )
     return tuple(rows)
 
@@ -156,14 +157,14 @@ def text(rows: Sequence[MeasureChange]) -> str:
     """The rows for people: the changes by candidate, and a count of unchanged measures."""
     lines: list[str] = []
     same: dict[str, int] = {}
-    shown = ""
+    current = ""
     for row in rows:
         if row.change in (Change.SAME, Change.UNKNOWN) and row.measure not in ("chosen",):
             same[row.candidate] = same.get(row.candidate, 0) + 1
             continue
-        if row.candidate != shown:
+        if row.candidate != current:
             lines.append(sinks.line(row.candidate))
-            shown = row.candidate
+            current = row.candidate
         values = " → ".join(map(sinks.line, both(row)))
         why = f"  ({sinks.line(row.why)})" if row.why else ""
         change = "" if row.measure == "chosen" else f"  {row.change}"
@@ -211,16 +212,16 @@ def _row(measure: _Measure, before: CandidateRecord, after: CandidateRecord, flo
     first, second = measure.value(before), measure.value(after)
     name, id_ = measure.name, after.id
     if first is None or second is None:
-        return _said(id_, name, first, second, Change.UNKNOWN, "" if first is second else "not known on one side")
+        return _text_change(id_, name, first, second, Change.UNKNOWN, "" if first is second else "not known on one side")
     if measure.timed and before.machine != after.machine:
-        return _said(id_, name, first, second, Change.INCOMPARABLE, "measured on different machines")
+        return _text_change(id_, name, first, second, Change.INCOMPARABLE, "measured on different machines")
     if first <= 0 or second <= 0:
-        return _said(id_, name, first, second, Change.SAME if first == second else Change.UNKNOWN, "")
+        return _text_change(id_, name, first, second, Change.SAME if first == second else Change.UNKNOWN, "")
     old, new = _band(measure, before, first), _band(measure, after, second)
     drift = _drift(measure, floats)
     old = old.hull(old.scaled(drift))
     if old.low <= 0:  # samples of other programs may hold 0, which has no relative change
-        return _said(id_, name, first, second, Change.SAME if first == second else Change.UNKNOWN, "")
+        return _text_change(id_, name, first, second, Change.SAME if first == second else Change.UNKNOWN, "")
     low, high = new.low / old.high - 1, new.high / old.low - 1
     change = Change.SAME
     if not old.overlaps(new) and abs(second / first - 1) > measure.slack:
@@ -248,17 +249,17 @@ def _estimates(before: CandidateRecord, after: CandidateRecord) -> Iterator[Meas
         old = number(first) if first else None
         new = number(second) if second else None
         if first is None or second is None or old is None or new is None:
-            yield _said(after.id, name, old, new, Change.UNKNOWN, "estimated on one side only")
+            yield _text_change(after.id, name, old, new, Change.UNKNOWN, "estimated on one side only")
         elif first.device != second.device:
-            yield _said(after.id, name, old, new, Change.INCOMPARABLE, f"{first.device}, then {second.device}")
+            yield _text_change(after.id, name, old, new, Change.INCOMPARABLE, f"{first.device}, then {second.device}")
         elif _model(first) != _model(second):
-            yield _said(after.id, name, old, new, Change.INCOMPARABLE, "estimated by another table or other assumptions")
+            yield _text_change(after.id, name, old, new, Change.INCOMPARABLE, "estimated by another table or other assumptions")
         else:
             low, high = (old, new) if old <= new else (new, old)
             clear = high * (1 - bands.ESTIMATE_BAND) > low * (1 + bands.ESTIMATE_BAND)
             change = (Change.WORSE if new > old else Change.BETTER) if clear else Change.SAME
             moved = _percent(new / old - 1) if old > 0 else "from nought"
-            yield _said(after.id, name, old, new, change, f"{moved}, estimated ({first.device})")
+            yield _text_change(after.id, name, old, new, change, f"{moved}, estimated ({first.device})")
 
 
 def _model(estimate: EstimateRecord) -> str:
@@ -307,9 +308,9 @@ def _accuracy(before: CandidateRecord, after: CandidateRecord, *, falls: bool) -
     was, now = before.accuracy.value, after.accuracy.value
     id_, name = after.id, "accuracy.value"
     if was is None or now is None:
-        return _said(id_, name, was, now, Change.UNKNOWN, "" if was is now else "not known on one side")
-    if _judged_on(before.accuracy) != _judged_on(after.accuracy):
-        return _said(id_, name, was, now, Change.INCOMPARABLE, "another metric, or another number of samples")
+        return _text_change(id_, name, was, now, Change.UNKNOWN, "" if was is now else "not known on one side")
+    if _basis(before.accuracy) != _basis(after.accuracy):
+        return _text_change(id_, name, was, now, Change.INCOMPARABLE, "another metric, or another number of samples")
     old, new = _value_band(before.accuracy, was, falls=falls), _value_band(after.accuracy, now, falls=falls)
     low, high = new.low - old.high, new.high - old.low
     change = Change.SAME
@@ -326,18 +327,18 @@ def _drop(first: CandidateRecord, second: CandidateRecord, before: BuildRecord, 
     was, now = (None if one.is_baseline else one.accuracy.drop for one in (first, second))
     id_, name = second.id, "accuracy.drop"
     if was is None or now is None:
-        return _said(id_, name, was, now, Change.UNKNOWN, "" if was is now else "not known on one side")
+        return _text_change(id_, name, was, now, Change.UNKNOWN, "" if was is now else "not known on one side")
     old, new = (one.accuracy for one in (first, second))
     if (old.metric, old.compared_with) != (new.metric, new.compared_with):
-        return _said(id_, name, was, now, Change.INCOMPARABLE, "another metric")
+        return _text_change(id_, name, was, now, Change.INCOMPARABLE, "another metric")
     change = Change.SAME
     if not _drop_band(old, was).overlaps(_drop_band(new, now)):
         change = Change.WORSE if now > was else Change.BETTER
-    drops = [summary.lost(one, summary.confidence(record)) or "" for one, record in ((first, before), (second, after))]
-    return _said(id_, name, was, now, change, ", then ".join(drops))
+    drops = [summary.drop_phrase(one, summary.confidence(record)) or "" for one, record in ((first, before), (second, after))]
+    return _text_change(id_, name, was, now, change, ", then ".join(drops))
 
 
-def _judged_on(accuracy: AccuracyRecord) -> tuple[str | None, int | None, str | None]:
+def _basis(accuracy: AccuracyRecord) -> tuple[str | None, int | None, str | None]:
     return accuracy.metric, accuracy.n, accuracy.compared_with
 
 
@@ -367,9 +368,11 @@ def _status_row(id_: str, before: CandidateRecord, after: CandidateRecord) -> Me
     if first != second:
         change = Change.BETTER if second == "ok" else Change.WORSE if first == "ok" else Change.CHANGED
     why = after.reasons[0] if change is Change.WORSE and after.reasons else ""
-    return _said(id_, "status", first, second, change, why)
+    return _text_change(id_, "status", first, second, change, why)
 
 
-def _said(id_: str, measure: str, before: float | str | None, after: float | str | None, change: Change, why: str) -> MeasureChange:
+def _text_change(
+    id_: str, measure: str, before: float | str | None, after: float | str | None, change: Change, why: str
+) -> MeasureChange:
     """A row without a noise band."""
     return MeasureChange(candidate=id_, measure=measure, before=before, after=after, change=change, low=None, high=None, why=why)

@@ -166,13 +166,13 @@ def _lines(explained: Explanation) -> Iterator[str]:
 
 def work(graph: GraphRecord) -> str:
     """The number of operations for a call, and its shapes."""
-    counted = graph.operations
-    if counted is None:
+    counts = graph.operations
+    if counts is None:
         return "operations are not known"
-    shapes = ", ".join(f"{_name(name)} {list(axes)}" for name, axes in counted.inputs.items())
-    unknown = counted.unknown_shapes
+    shapes = ", ".join(f"{_name(name)} {list(axes)}" for name, axes in counts.inputs.items())
+    unknown = counts.unknown_shapes
     partly = f", without {words.count(unknown, 'tensor')} of unknown shape" if unknown else ""
-    return f"{_million(counted.total)} operations for {shapes or 'no inputs'}{partly}"
+    return f"{_million(counts.total)} operations for {shapes or 'no inputs'}{partly}"
 
 
 def tables(graph: GraphRecord) -> list[tuple[str, list[Row]]]:

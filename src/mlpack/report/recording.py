@@ -141,7 +141,7 @@ def _candidate(result: Result, verdict: Verdict, outcome: BuildOutcome) -> parts
     itself = is_float(result, outcome.baselines)
     accuracy = measured.accuracy if measured else None
     enough = budgets.samples_that_tell(accuracy, recipe.budgets.accuracy_drop) if accuracy and not itself else None
-    estimates = budgets.ranked(result.estimates, recipe.budgets, recipe.prefer)
+    estimates = budgets.rank(result.estimates, recipe.budgets, recipe.prefer)
     return parts.CandidateRecord(
         id=candidate.id,
         variant=candidate.variant,
@@ -192,8 +192,8 @@ def _package(artifact: Artifact | None) -> parts.PackageRecord:
     )
 
 
-def _latency(measured: Measurement | None) -> parts.LatencyRecord:
-    samples = measured.latency_ms if measured else ()
+def _latency(measurement: Measurement | None) -> parts.LatencyRecord:
+    samples = measurement.latency_ms if measurement else ()
     middle = stats.latency_interval(samples) if samples else None
     return parts.LatencyRecord(
         p50=round(middle.value, 4) if middle else None,
@@ -202,14 +202,14 @@ def _latency(measured: Measurement | None) -> parts.LatencyRecord:
         p95=round(stats.percentile(samples, 0.95), 4) if samples else None,
         p99=round(stats.percentile(samples, 0.99), 4) if len(samples) >= stats.P99_SAMPLES else None,
         n=len(samples),
-        batch=measured.batch if measured else None,
-        warmups=measured.warmups if measured else None,
+        batch=measurement.batch if measurement else None,
+        warmups=measurement.warmups if measurement else None,
         samples=_samples(samples),
     )
 
 
-def _ratio(measured: Measurement | None) -> parts.RatioRecord:
-    samples = measured.ratio_samples if measured else ()
+def _ratio(measurement: Measurement | None) -> parts.RatioRecord:
+    samples = measurement.ratio_samples if measurement else ()
     around = stats.quantile_interval(samples) if samples else None
     return parts.RatioRecord(
         p50=around.value if around else None,
@@ -297,7 +297,7 @@ def _search(trail: Trail | None) -> parts.SearchRecord | None:
         most=trail.most,
         taken=trail.taken,
         ended=trail.ended,
-        seconds=round(sum(tried.seconds for tried in trail.tried), 3),
+        seconds=round(sum(step.seconds for step in trail.tried), 3),
         tried=tuple(
             parts.TriedRecord(
                 name=tried.name,

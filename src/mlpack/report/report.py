@@ -35,8 +35,8 @@ def _table(record: BuildRecord) -> str:
     for one in record.candidates:
         name, status, *numbers = summary.row(one, record.chosen)
         chosen = one.id == record.chosen
-        shown = f"**{sinks.code(name)}**" if chosen else sinks.code(name)
-        lines.append((shown, f"**{status}**" if chosen else sinks.markdown(status), *map(sinks.markdown, numbers)))
+        cell = f"**{sinks.code(name)}**" if chosen else sinks.code(name)
+        lines.append((cell, f"**{status}**" if chosen else sinks.markdown(status), *map(sinks.markdown, numbers)))
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 

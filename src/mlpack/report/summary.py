@@ -78,25 +78,25 @@ def verdict(record: BuildRecord) -> DecisionText:
     name = record.recipe.name
     one = record.chosen_candidate
     if one is None:
-        counted = {status_word: sum(c.status == key for c in record.candidates) for key, status_word in _STATUS.items()}
-        facts = ", ".join(f"{count} {status_word}" for status_word, count in counted.items() if count)
+        counts = {status_word: sum(c.status == key for c in record.candidates) for key, status_word in _STATUS.items()}
+        facts = ", ".join(f"{count} {status_word}" for status_word, count in counts.items() if count)
         return DecisionText(name=name, chosen=None, facts=facts or "there was none")
     guess = one.estimated
-    named_facts = (
+    all_facts = (
         (one.package.size_bytes, f"{words.size(one.package.size_bytes)} {one.package.kind or 'package'}"),
         (one.latency_ms.p95, f"p95 {words.ms(one.latency_ms.p95)}"),
         (guess, guess and f"latency {words.ms(guess.latency_ms)} {_on(guess)}"),
         (one.cold_start_ms.p50, f"cold start {words.ms(one.cold_start_ms.p50)}"),
         (one.accuracy.value, f"{one.accuracy.metric} {words.share(one.accuracy.value)}"),
-        (lost(one, confidence(record)), lost(one, confidence(record))),
+        (drop_phrase(one, confidence(record)), drop_phrase(one, confidence(record))),
         (one.cost_per_million_usd, f"{words.usd(one.cost_per_million_usd)} per million"),
         (guess, guess and f"{words.usd(guess.cost_per_million_usd)} per million {_on(guess)}"),
     )
-    facts = ", ".join(str(text) for value, text in named_facts if value is not None)
+    facts = ", ".join(str(text) for value, text in all_facts if value is not None)
     return DecisionText(name=name, chosen=one.id, facts=facts or "nothing was measured")
 
 
-def lost(one: CandidateRecord, sure: float) -> str | None:
+def drop_phrase(one: CandidateRecord, sure: float) -> str | None:
     """`drop 0.0035, at most 0.0075 with 95 % confidence`; None for the float, and for what was not measured."""
     accuracy = one.accuracy
     if one.is_baseline or accuracy.drop is None:
@@ -154,7 +154,7 @@ def drop(one: CandidateRecord) -> str:
     return f"{words.share(accuracy.drop)} ({words.share(accuracy.ci_low)} to {words.share(accuracy.ci_high)})"
 
 
-_NAMED = 3
+_MAX_NAMES = 3
 """The most layers that a line names; the page and build.json name all."""
 
 
@@ -178,10 +178,10 @@ def searches(record: BuildRecord) -> list[str]:
             lines.append(f"{line}: no form in fewer bits is inside every budget, so float ships under this name")
             continue
         floats = ships.kept_float
-        names = ", ".join(floats[:_NAMED]) + (f" and {len(floats) - _NAMED} more" if len(floats) > _NAMED else "")
+        names = ", ".join(floats[:_MAX_NAMES]) + (f" and {len(floats) - _MAX_NAMES} more" if len(floats) > _MAX_NAMES else "")
         drops = "" if ships.drop is None else f", drop {words.share(ships.drop)} instead of {words.share(forms[0].drop)}"
-        ended = "" if search.ended.startswith("inside") else f"; {search.ended}"
-        lines.append(f"{line}: {ships.name}{f' ({names})' if floats else ''}{drops}{ended}")
+        ending = "" if search.ended.startswith("inside") else f"; {search.ended}"
+        lines.append(f"{line}: {ships.name}{f' ({names})' if floats else ''}{drops}{ending}")
     return lines
 
 
@@ -207,7 +207,7 @@ def warnings(record: BuildRecord) -> list[str]:
     return lines + [f"{record.chosen}: {reason.removeprefix(WARNING)}" for reason in reasons]
 
 
-def calibrated(use: CalibrationRecord | CalibrationUse) -> str:
+def calibration_text(use: CalibrationRecord | CalibrationUse) -> str:
     """The calibration data of a build, in words."""
     samples = words.count(use.samples, "sample")
     if use.source == "evaluation" and use.of is not None:
@@ -223,7 +223,7 @@ def notes(record: BuildRecord) -> list[str]:
     """Notes on the packages and the numbers, each once, in the order of the candidates."""
     lines: dict[str, None] = dict.fromkeys([*warnings(record), *searches(record), *_package_notes(record.candidates)])
     if (use := record.calibration) is not None and use.source != "recipe":
-        lines.setdefault(calibrated(use), None)
+        lines.setdefault(calibration_text(use), None)
     lines |= dict.fromkeys(_step_remarks(record.candidates))
     for one in record.candidates:
         for note in _estimate_notes(one):
@@ -276,8 +276,8 @@ def _step_remarks(candidates: Sequence[CandidateRecord]) -> list[str]:
     """Remarks of steps on their data, each once."""
     holders: dict[str, list[str]] = {}
     for one in candidates:
-        noted = [step.notes.get("remarks") for step in one.steps]
-        for remark in dict.fromkeys(str(each) for remarks in noted if isinstance(remarks, list) for each in remarks):
+        step_notes = [step.notes.get("remarks") for step in one.steps]
+        for remark in dict.fromkeys(str(each) for remarks in step_notes if isinstance(remarks, list) for each in remarks):
             holders.setdefault(remark, []).append(one.id)
     return [f"{', '.join(ids)}: {remark}" for remark, ids in holders.items()]
 

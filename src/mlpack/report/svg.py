@@ -123,32 +123,32 @@ def strips(title: str, rows: Sequence[Strip], limits: Sequence[LimitLine], write
 
     A row of few samples has no meaningful p95: it shows its median and its range.
     """
-    shown = [value for row in rows for value in (min(row.samples), stats.percentile(row.samples, 0.995))]
+    extremes = [value for row in rows for value in (min(row.samples), stats.percentile(row.samples, 0.995))]
     marks = [limit.value for limit in limits if limit.value > 0]
-    low, high = min([*shown, *marks]), max([*shown, *marks])
+    low, high = min([*extremes, *marks]), max([*extremes, *marks])
     log = low > 0 and high > 4 * low
     scale = _Scale(low=low * 0.9, high=high * 1.08 + (high == 0), gutter=_GUTTERS["strips"], log=log)
-    drawn, labels = [], []
+    marks_drawn, labels = [], []
     for index, row in enumerate(rows):
         y = _TOP + index * _ROW + 18
         if row.estimated:
-            drawn.append(_estimates(row, y, scale, write))
+            marks_drawn.append(_estimates(row, y, scale, write))
             caption = " · ".join(f"{name} {write(value)}" for name, value in zip(row.estimated, row.samples, strict=True))
             labels.append(_labels(index, f"{row.label}, estimated: {caption}", "not measured", marked=row.marked))
             continue
-        drawn.append(_samples(row, y, scale))
+        marks_drawn.append(_samples(row, y, scale))
         many = len(row.samples) >= _HISTOGRAM_FROM
         for share, name in ((0.5, "p50"), (0.95, "p95"))[: 1 + many]:
             value = stats.percentile(row.samples, share)
             x = scale.x(value)
-            drawn.append(
+            marks_drawn.append(
                 f'<line class="tick {name}" x1="{x:.1f}" x2="{x:.1f}" y1="{y - 2:.1f}" y2="{y + _BAR + 2:.1f}">'
                 f"{_title(f'{row.label}: {name} {write(value)}')}</line>"
             )
         spread = f"p95 {write(stats.percentile(row.samples, 0.95))}" if many else f"at most {write(max(row.samples))}"
         caption = f"p50 {write(stats.median(row.samples))} · {spread} · n={len(row.samples)}"
         labels.append(_labels(index, row.label, caption, marked=row.marked))
-    return _svg(title, scale, limits, write, drawn, labels)
+    return _svg(title, scale, limits, write, marks_drawn, labels)
 
 
 def _estimates(row: Strip, y: float, scale: _Scale, write: Write) -> str:
@@ -193,11 +193,11 @@ def whiskers(title: str, rows: Sequence[Whisker], limits: Sequence[LimitLine], w
     for index, row in enumerate(rows):
         y, kind = _TOP + index * _ROW + 18 + _BAR / 2, "dist marked" if row.marked else "dist"
         around = row.interval
-        left, far = scale.x(around.low), scale.x(around.high)
+        x, far = scale.x(around.low), scale.x(around.high)
         shown = f"{write(around.value)} ({write(around.low)} to {write(around.high)})"
         drawn.append(
-            f'<g>{_title(f"{row.label}: {shown}")}<line class="whisker" x1="{left:.1f}" x2="{far:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<path class="whisker" d="M{left:.1f} {y - 5:.1f}v10M{far:.1f} {y - 5:.1f}v10"/>'
+            f'<g>{_title(f"{row.label}: {shown}")}<line class="whisker" x1="{x:.1f}" x2="{far:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<path class="whisker" d="M{x:.1f} {y - 5:.1f}v10M{far:.1f} {y - 5:.1f}v10"/>'
             f'<circle class="{kind}" cx="{scale.x(around.value):.1f}" cy="{y:.1f}" r="5"/></g>'
         )
         labels.append(_labels(index, row.label, shown, marked=row.marked))
@@ -214,18 +214,18 @@ def _labels(index: int, label: str, value: str, *, marked: bool) -> str:
     )
 
 
-def _svg(title: str, scale: _Scale, limits: Sequence[LimitLine], write: Write, drawn: Sequence[str], labels: Sequence[str]) -> str:
+def _svg(title: str, scale: _Scale, limits: Sequence[LimitLine], write: Write, marks: Sequence[str], labels: Sequence[str]) -> str:
     """The frame: grid at the bottom, then rows, limits and, on top, the texts; `labels` has one entry for each row."""
     bottom = _TOP + len(labels) * _ROW
-    grid, written = [], -math.inf
+    grid, last_x = [], -math.inf
     for tick in scale.ticks():
         x = scale.x(tick)
         grid.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP:.0f}" y2="{bottom:.0f}"/>')
-        if x - written >= 62:
+        if x - last_x >= 62:
             anchor = "start" if x < 2 * _EDGE else "middle"
             label = "0" if tick == 0 else words.limit(write(tick))
             grid.append(f'<text x="{x:.1f}" y="{bottom + 18:.0f}" text-anchor="{anchor}">{_text(label)}</text>')
-            written = x
+            last_x = x
     lines = []
     for limit in limits:
         x = scale.x(limit.value)
@@ -236,7 +236,7 @@ def _svg(title: str, scale: _Scale, limits: Sequence[LimitLine], write: Write, d
         )
     return (
         f'<svg viewBox="0 0 {WIDTH:.0f} {bottom + _AXIS:.0f}" role="img" aria-label="{_text(title)}" '
-        f'xmlns="http://www.w3.org/2000/svg">{"".join((*grid, *drawn, *lines, *labels))}</svg>'
+        f'xmlns="http://www.w3.org/2000/svg">{"".join((*grid, *marks, *lines, *labels))}</svg>'
     )
 
 

@@ -32,7 +32,7 @@ _MADE_OF = 12
 """Rows of each table about the model; `mlpack explain --json` has them all."""
 _PARTS = ("runtime", "model", "code")
 """The parts that ship. A base is already where it runs, and does not count for the budget."""
-_NAMED = 12
+_MAX_NAMES = 12
 """The most names in a list; of more names, the page counts each kind."""
 
 
@@ -150,7 +150,7 @@ def _p50_card(one: CandidateRecord) -> str:
 
 
 def _drop_card(one: CandidateRecord, sure: float) -> str:
-    return "the float itself" if one.is_baseline else summary.lost(one, sure) or "drop not known"
+    return "the float itself" if one.is_baseline else summary.drop_phrase(one, sure) or "drop not known"
 
 
 # --- plots ------------------------------------------------------------------------------------------------------------
@@ -169,10 +169,10 @@ class Plot:
 def _plots(record: BuildRecord) -> list[Plot]:
     """Size, latency, cold start and accuracy; a plot without a row is left out."""
     budgets, all_, chosen = record.recipe.budgets, record.candidates, record.chosen
-    packed = [c for c in all_ if c.package.size_bytes]
+    with_size = [c for c in all_ if c.package.size_bytes]
     sizes = svg.bars(
         "Package size by part",
-        [svg.PartsBar(label=c.id, parts=_size_parts(c), marked=c.id == chosen) for c in packed],
+        [svg.PartsBar(label=c.id, parts=_size_parts(c), marked=c.id == chosen) for c in with_size],
         _limits((budgets.package_size_bytes, "budget", words.size)),
         words.size,
     )
@@ -194,11 +194,11 @@ def _plots(record: BuildRecord) -> list[Plot]:
     )
     hollow = any(c.estimated for c in all_)
     sure = words.percent(summary.confidence(record))
-    drawn = (
+    plots = (
         Plot(
             heading="Size of what ships",
-            legend=tuple(name for name in _PARTS if any(_part(c, name) for c in packed)),
-            drawing=_markup(sizes if packed else ""),
+            legend=tuple(name for name in _PARTS if any(_part(c, name) for c in with_size)),
+            drawing=_markup(sizes if with_size else ""),
         ),
         Plot(
             heading="Latency",
@@ -217,7 +217,7 @@ def _plots(record: BuildRecord) -> list[Plot]:
             drawing=_markup(_drops(record)),
         ),
     )
-    return [plot for plot in drawn if plot.drawing]
+    return [plot for plot in plots if plot.drawing]
 
 
 def _part(one: CandidateRecord, name: str) -> int:
@@ -238,14 +238,14 @@ def _strips(
     limits: Sequence[svg.LimitLine],
 ) -> str:
     """A row for each candidate that has samples; estimates come by device."""
-    shown = [
+    strips = [
         svg.Strip(label=c.id, samples=tuple(samples.values()), marked=c.id == chosen, estimated=tuple(samples))
         if isinstance(samples, Mapping)
         else svg.Strip(label=c.id, samples=tuple(samples), marked=c.id == chosen)
         for c, samples in rows
         if samples
     ]
-    return svg.strips(title, shown, limits, words.ms) if shown else ""
+    return svg.strips(title, strips, limits, words.ms) if strips else ""
 
 
 def _limits(*budgets: tuple[float | None, str, Any]) -> list[svg.LimitLine]:
@@ -256,9 +256,9 @@ def _limits(*budgets: tuple[float | None, str, Any]) -> list[svg.LimitLine]:
     ]
 
 
-def _interval(judged: AccuracyRecord | TriedRecord) -> Interval | None:
+def _interval(has_accuracy: AccuracyRecord | TriedRecord) -> Interval | None:
     """A drop with both ends of its interval; None where one of the three is not known."""
-    low, drop, high = judged.ci_low, judged.drop, judged.ci_high
+    low, drop, high = has_accuracy.ci_low, has_accuracy.drop, has_accuracy.ci_high
     if low is None or drop is None or high is None:
         return None
     return Interval(low=min(low, drop, high), value=drop, high=max(low, drop, high))
@@ -339,7 +339,7 @@ def _facts(notes: Mapping[str, Any]) -> str:
         if value is None or (isinstance(value, (Mapping, list, str)) and not value):
             continue
         if isinstance(value, Mapping):
-            many = len(value) > _NAMED and all(isinstance(each, str) for each in value.values())
+            many = len(value) > _MAX_NAMES and all(isinstance(each, str) for each in value.values())
             text = f"({_facts(Counter(value.values()) if many else value)})"
         elif isinstance(value, list):
             text = f"({', '.join(map(str, value))})"

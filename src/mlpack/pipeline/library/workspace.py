@@ -57,9 +57,9 @@ class BuildOptions:
     verify: bool = False
 
     def __post_init__(self) -> None:
-        for name, value, allowed in (("keep", self.keep, _KEEP), ("effort", self.effort, _EFFORT)):
-            if value not in allowed:
-                raise RecipeError(f"{name}: {value!r} is none of {', '.join(allowed)}")
+        for name, value, values in (("keep", self.keep, _KEEP), ("effort", self.effort, _EFFORT)):
+            if value not in values:
+                raise RecipeError(f"{name}: {value!r} is none of {', '.join(values)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -162,7 +162,7 @@ class Climbing:
             return False
         if not self._order.saves():
             self._ended = "it loses too much, and its conversions cost more than 8 bits save"
-        elif pace is not None and pace >= SLOWER and len(self._float_nodes(Rung(kept=1))) == 1:
+        elif pace is not None and pace >= SLOWER and len(self._float_nodes(Rung(float_layers=1))) == 1:
             self._ended = (
                 "it loses too much, and is slower than its float already: with layers back in float it would not be quicker"
             )
@@ -210,7 +210,7 @@ class Climbing:
 
     def _best(self) -> Form | None:
         """The form that fits with the fewest layers in float, the first of several."""
-        inside = [(rung.kept, index) for index, (rung, form) in enumerate(self._attempts) if form.outcome.fits]
+        inside = [(rung.float_layers, index) for index, (rung, form) in enumerate(self._attempts) if form.outcome.fits]
         return self._attempts[min(inside)[1]][1] if inside else None
 
     # --- the ladder -------------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ class Climbing:
             options=tuple(self._options),
             tops=tops(self._context.plan, target, too_large=self._float.over_limit is not None),
             first_fit=prefer == "accuracy",
-            asked=len(self._attempts) + (self._can_be_exact and self._attempts[0][1].at_risk),
+            bottom_evaluations=len(self._attempts) + (self._can_be_exact and self._attempts[0][1].at_risk),
         )
 
     def _rank_nodes(self) -> tuple[tuple[damage.NodeDamage, ...], Digest, float]:
@@ -292,7 +292,7 @@ class Climbing:
             half = Step(name="precision", config=PASSES["precision"].config(type="fp16"))
             return replace(bottom, steps=tuple(half if step.name == rungs.STEP else step for step in bottom.steps)), {}
         changed = {self._options[name].field: self._options[name].value for name in rung.options}
-        quantize_fields = changed | ({rungs.NODES: self._float_nodes(rung)} if rung.kept else {})
+        quantize_fields = changed | ({rungs.NODES: self._float_nodes(rung)} if rung.float_layers else {})
         exact = {rungs.EXACT: True} if self._exact else {}
         more = {rungs.STEP: quantize_fields, rungs.EXACT_STEP: exact}
         steps = tuple(
@@ -372,11 +372,13 @@ class Climbing:
 
     def _float_nodes(self, rung: Rung) -> tuple[str, ...]:
         """The nodes in float in this form, beside those that always are."""
-        return self._order.float_nodes(rung.kept) if self._order is not None and rung.form is NumberFormat.INT8 else ()
+        return self._order.float_nodes(rung.float_layers) if self._order is not None and rung.form is NumberFormat.INT8 else ()
 
     def _name(self, rung: Rung) -> str:
         if rung.form is not NumberFormat.INT8:
             return "16-bit float" if rung.form is NumberFormat.FP16 else "float"
-        float_part = [f"{len(self._float_nodes(rung))} of {words.count(len(self._nodes()), 'layer')} float"] if rung.kept else []
+        float_part = (
+            [f"{len(self._float_nodes(rung))} of {words.count(len(self._nodes()), 'layer')} float"] if rung.float_layers else []
+        )
         exact = ["exact sums"] if self._exact else []
         return ", ".join((*float_part, *rung.options, *exact)) or "unchanged"

@@ -142,7 +142,7 @@ def _handler(api: RuntimeApi) -> type[BaseHTTPRequestHandler]:
 
 def _failure(stage: str, body: bytes) -> RuntimeFailure:
     try:
-        told = json.loads(body)
-        return RuntimeFailure(stage=stage, kind=str(told.get("errorType")), message=str(told.get("errorMessage")))
+        outcome = json.loads(body)
+        return RuntimeFailure(stage=stage, kind=str(outcome.get("errorType")), message=str(outcome.get("errorMessage")))
     except (ValueError, AttributeError):
         return RuntimeFailure(stage=stage, kind="Unknown", message=repr(body[:200]))
