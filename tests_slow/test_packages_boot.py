@@ -105,17 +105,20 @@ def test_image_is_reproducible_and_taken_by_other_tools(
     assert digest.of_tree(task) == digest.of_tree(pack.unpack(artifact, tmp_path / "unpacked"))
 
 
-@pytest.mark.parametrize("emulated", [False, True], ids=["stub", "emulator"])
-def test_image_boots_under_podman_read_only(
-    emulated: bool, make_runtime: MakeRuntime, base: Base, rie: Path, test_cache: Path, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def writing_image(make_runtime: MakeRuntime, base: Base, test_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image whose hook answers only where it cannot write beside itself."""
     config = LambdaImage(arch=HERE)
     hooks = {
         "app.py": "def preprocess(value):\n    try:\n        open('/var/task/x', 'w')\n    except OSError:\n        return value\n"
     }
-    runtime = make_runtime(config, "3.11")
     given = {"python": "3.11", "base": base, "cache_dir": test_cache / "oci", "sample": {"x": [[1, 2, 3, 4]]}}
-    artifact, _ = packed(tmp_path, config, runtime, hooks=hooks, **given)
+    return packed(tmp_path_factory.mktemp("writing"), config, make_runtime(config, "3.11"), hooks=hooks, **given)[0]
+
+
+@pytest.mark.parametrize("emulated", [False, True], ids=["stub", "emulator"])
+def test_image_boots_under_podman_read_only(emulated: bool, writing_image: Path, rie: Path) -> None:
+    artifact = writing_image
     podman = program("podman")
     images = run(podman, "images", "--all", "--quiet")
     booted = boot(artifact, event_of(artifact), rie=rie if emulated else None, podman=podman)
