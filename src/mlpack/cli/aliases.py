@@ -64,7 +64,7 @@ def rollback(quiet: bool, reference: str, why: str | None, expect: int | None, r
 @registry_option
 @as_json
 def history(reference: str, at: str | None, limit: int | None, registry: str, as_json: bool) -> None:
-    """List an alias's moves, newest first, as they are read; or what was live at a time."""
+    """List an alias's moves, newest first; or, with --at, say what was live then."""
     client = mlpack.open_registry(registry)
     if at is not None:
         move = client.live_at(reference, at)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "--resume",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Remember there what was checked, until the end.",
+    help="Keep in this file what was checked, so that an interrupted check goes on; removed at the end.",
 )
 @images_option
 @registry_option
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def verify(quiet: bool, resume: Path | None, images: str | None, registry: str, as_json: bool) -> int:
     """Check every byte against its digest and every row against its bytes. Prints each finding; exit 4 when there is one, 6 when
-    all that is missing is a container registry's answer about images."""
+    nothing is wrong but a container registry did not answer about an image."""
     with open_console(quiet) as console:
         report = mlpack.open_registry(registry, images=images, progress=console).upkeep.verify(resume=resume)
         parts = ((report.releases, "release"), (report.moves, "move"), (report.blobs, "blob"), (report.images, "image"))
@@ -65,7 +65,12 @@ def verify(quiet: bool, resume: Path | None, images: str | None, registry: str, 
 )
 @click.option("--days", type=Amount(), default=30.0, show_default=True, metavar="DAYS", help="Keep releases younger than this.")
 @click.option(
-    "--moves", type=click.IntRange(min=0), default=10, show_default=True, metavar="N", help="Keep what this many last moves led to."
+    "--moves",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Keep the releases of the last N moves of each alias.",
 )
 @click.option(
     "--window", type=Amount(), default=90.0, show_default=True, metavar="DAYS", help="Keep what was live in this many days."

@@ -80,7 +80,7 @@ def init(model: Path) -> None:
 @click.option("--explain", is_flag=True, help="For each step that must run, the fields of its action that changed.")
 @as_json
 def plan(recipe: Path, only: str | None, explain: bool, as_json: bool) -> None:
-    """Print the candidates of RECIPE, what is cached, and why what is not must run. Loads no framework."""
+    """Print the candidates of RECIPE, and which of their steps are cached or must run. Loads no framework."""
     forecast = mlpack.plan(recipe, only=only)
     if as_json:
         return releases.print_json(forecast.to_json())
@@ -131,7 +131,7 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
     verify: bool,
     as_json: bool,
 ) -> int:
-    """Make, measure, judge, pack and boot every candidate of RECIPE; leave the best that fits its budgets in --out."""
+    """Make, pack and measure every candidate of RECIPE; boot the best within its budgets and leave it in --out."""
     options = mlpack.BuildOptions(
         only=only,
         keep=keep,

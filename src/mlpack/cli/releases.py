@@ -123,7 +123,7 @@ def publish(quiet: bool, folder: Path, label: str | None, images: str | None, re
 @registry_option
 @as_json
 def list_releases(name: str | None, limit: int | None, registry: str, as_json: bool) -> int:
-    """List releases, of NAME or of every model, by name and version, as they are read. A damaged row is named on stderr and passed
+    """List releases, of NAME or of every model, by name and version. A damaged row is named on stderr and passed
     over; exit 4 in the end."""
     client, damaged = mlpack.open_registry(registry), DamagedRows()
     if as_json:

@@ -35,20 +35,21 @@ _TRIES = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionPolicy:
-    """Which releases stay. These always do: the newest of each name, targets of aliases, what is in use or being published."""
+    """Which releases a collection keeps, beside those that always stay: the newest of each name, targets of aliases, and what is
+    in use or being published."""
 
     newest: int = 10
-    """So many of each name."""
+    """Keep this many newest releases of each name."""
     days: float = 30.0
-    """Releases that are younger."""
+    """Keep releases younger than this many days."""
     tags: tuple[str, ...] = ("keep",)
-    """Releases with one of these tags, KEY or KEY=VALUE."""
+    """Keep releases with one of these tags, KEY or KEY=VALUE."""
     moves: int = 10
-    """What an alias pointed to after each of so many last moves, to be rolled back to..."""
+    """Keep the releases of this many last moves of each alias, so that it can be rolled back."""
     window_days: float = 90.0
-    """...and what it pointed to at any time in so many last days."""
+    """Keep the releases that an alias pointed to at any time in this many last days."""
     grace_days: float = 1.0
-    """Bytes that are younger stay, whoever has them."""
+    """Keep bytes younger than this many days."""
 
     def __post_init__(self) -> None:
         # No comparison holds with NaN, so that nothing would be too young to be removed.
