@@ -61,12 +61,11 @@ coverage: $(READY) debian
 mutants: $(READY)
 	$(BIN)/python tools/mutants.py
 
+# mypy takes the longest: what follows it runs beside it.
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/python tools/budgets.py
+	@$(BIN)/mypy & types=$$!; { $(BIN)/lint-imports && $(BIN)/python tools/budgets.py; }; rest=$$?; wait $$types && exit $$rest
 
 # Writes the locks anew after pyproject.toml has changed; with UPGRADE=1, with the newest versions that fit.
 lock: $(READY)
