@@ -10,7 +10,7 @@ Will not: speak TLS, keep order between connections, or know what a request mean
 import socket
 import threading
 from select import POLLIN, poll
-from time import gmtime, monotonic, sleep, strftime
+from time import gmtime, monotonic, sleep, strftime, time
 
 from mlpack_runtime import telemetry
 from mlpack_runtime.protocol import RequestError, error_body
@@ -57,6 +57,7 @@ _DONE = (_HEAD, 0.0)  # it has its answer, and is about to be closed
 _FRESH_S = 0.5  # in which a new connection's first request is on its way
 _LOOK_S = 0.02
 _LINGER_S = 2.0
+_dated: "list[int | str]" = [0, ""]
 
 
 class _Connection:
@@ -393,4 +394,7 @@ def _has_more(wire: Wire) -> bool:
 
 
 def _date() -> str:
-    return strftime("%a, %d %b %Y %H:%M:%S GMT", gmtime())
+    """Now, as HTTP writes it: it changes once a second, and is asked for with every answer."""
+    if _dated[0] != (second := int(time())):
+        _dated[:] = second, strftime("%a, %d %b %Y %H:%M:%S GMT", gmtime(second))
+    return str(_dated[1])
