@@ -152,7 +152,7 @@ def test_auto_leaves_out_what_makes_no_sense_for_the_model() -> None:
     already = plan.fit_to_model(expanded, Makeup(products=9, quantized=1))
     assert all("quantized already" in str(c.skipped) for c in already.candidates if c.variant == "int8")
     (fp32, int8) = expanded.candidates[:2]
-    assert "compared with" in str(plan.proposal(fp32, expanded).why)  # type: ignore[union-attr]
+    assert "the baseline" in str(plan.proposal(fp32, expanded).why)  # type: ignore[union-attr]
     assert "calibration for convolutions" in str(plan.proposal(int8, expanded).why)  # type: ignore[union-attr]
 
 

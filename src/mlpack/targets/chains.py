@@ -67,11 +67,11 @@ NOTHING = "nothing in it is computed in integers: there is no convolution, produ
 QUANTIZED = {"quantized": "the model is quantized already: give the float one to have more forms of it"}
 
 CPU_AUTO = (
-    Auto(name="fp32", why="what everything is compared with, and what is left where nothing else keeps the budgets"),
+    Auto(name="fp32", why="the baseline of every comparison, and the fallback when no other candidate keeps the budgets"),
     Auto(
         name="int8",
         step="quantize",
-        why="a quarter of the bytes, faster kernels: ranges from calibration for convolutions, at each call for products and LSTMs",
+        why="a quarter of the bytes, faster kernels; ranges come from calibration for convolutions, from each call for all else",
         suits=("convolutions", "products", "recurrent", "tables"),
         otherwise=NOTHING,
         unless=QUANTIZED,
@@ -80,7 +80,7 @@ CPU_AUTO = (
         name="int8-unfused",
         step="quantize",
         form={"operators": "portable"},
-        why="attention as single products, each of them in integers: quicker than one operator for all of it, a little less exact",
+        why="attention as single products, each of them in integers: faster than one operator for all of it, a little less exact",
         suits=("attention",),
         unless=QUANTIZED,
     ),
@@ -89,7 +89,7 @@ CPU_AUTO = (
         step="quantize",
         config={"method": "static", "per_channel": False},
         calibrated=True,
-        why="layers of one row a sample, with ranges from calibration and one scale a weight: less is done between their products",
+        why="for layers of one row a sample: ranges from calibration and one scale a weight leave less to do between products",
         suits=("dense",),
         unless=QUANTIZED,
     ),
@@ -97,7 +97,7 @@ CPU_AUTO = (
         name="fp16",
         step="precision",
         native=True,
-        why="half the bytes at hardly any loss, where the processor computes in it",
+        why="half the bytes at hardly any loss, where the processor computes in 16-bit float",
         suits=("convolutions", "products", "recurrent", "tables"),
         otherwise="there are no weights to halve",
     ),

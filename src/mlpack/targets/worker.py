@@ -199,12 +199,12 @@ _CUDA_UNFIT = (
     chains.NO_DEVICE,
 )
 _AUTO = (
-    Auto(name="fp32", why="what everything is compared with"),
+    Auto(name="fp32", why="the baseline of every comparison"),
     Auto(
         name="fp16",
         step="precision",
         config={"type": "fp16"},
-        why="half the bytes, and what a GPU's kernels are made for",
+        why="half the bytes, and the type that a GPU's kernels are made for",
         suits=("convolutions", "products", "recurrent", "tables"),
         otherwise="there are no weights to halve",
     ),
