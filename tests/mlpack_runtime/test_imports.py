@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.runtime.tiny_packages import package, words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,6 +93,15 @@ def test_loop_first_answer_imports_nothing_else(tiny: Path) -> None:
 def test_loop_first_answer_of_text_model_adds_only_tokenizer(texts: Path) -> None:
     extra = {"tokenizers", "importlib", "importlib._bootstrap", "importlib._bootstrap_external", "importlib.machinery", "warnings"}
     assert loaded(texts, LOOP.format(EVENT={"text": "the cat"})) - ALLOWED["loop"] - COMMON <= extra
+
+
+def test_a_task_adds_its_own_modules_alone(tmp_path: Path) -> None:
+    task = {"name": "text-classification", "output": "embedding", "labels": [], "activation": "none"}
+    root = package(tmp_path / "task", words, tokenizer={"file": "tokenizer.json", "max_length": 6}, task=task)
+    extra = {"tokenizers", "importlib", "importlib._bootstrap", "importlib._bootstrap_external", "importlib.machinery", "warnings"}
+    extra |= {"math"} | {f"mlpack_runtime.tasks{name}" for name in ("", ".requests", ".scores", ".text_classification")}
+    program = LOOP.format(EVENT={"text": "the cat"}).replace('b"outputs"', 'b"labels"')
+    assert loaded(root, program) - ALLOWED["loop"] - COMMON <= extra
 
 
 def test_bench_load_imports_nothing_else(tiny: Path, tmp_path: Path) -> None:

@@ -293,6 +293,27 @@ def test_a_worker_answers_as_a_function_does(serving: Callable[..., Service], na
         loaded.session.close()
 
 
+def test_a_model_that_pads_on_the_left_answers_the_same(serving: Callable[..., Service], roots: dict[str, Path]) -> None:
+    path = roots["tags"] / "model/tokenizer.json"
+    whole = path.read_text()
+    texts = ["the cat sat on a mat the dog", "cats", ""]
+    pairs = [{"question": "a", "context": "the cat sat"}, {"question": "a cat", "context": "dog"}]
+    try:
+        tokenizer = json.loads(whole)
+        tokenizer["padding"] = {"strategy": "BatchLongest", "direction": "Left", "pad_to_multiple_of": None, "pad_id": 0,
+                                "pad_type_id": 0, "pad_token": "[PAD]"}  # fmt: skip
+        path.write_text(json.dumps(tokenizer))
+        service = serving("token-classification")
+        alone = [ask(service, {"text": text, "ignore_labels": []}) for text in texts]
+        assert ask(service, {"texts": texts, "ignore_labels": []})["results"] == alone
+        service = serving("question-answering")
+        alone = [ask(service, {"inputs": pair}) for pair in pairs]
+        assert ask(service, {"inputs": pairs}) == alone
+        assert all(pair["context"][one["start"] : one["end"]] == one["answer"] for pair, one in zip(pairs, alone, strict=True))
+    finally:
+        path.write_text(whole)
+
+
 def test_a_call_beyond_one_run_is_answered_in_portions(serving: Callable[..., Service], monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {name: ask(serving(name), body) for name, body in QUESTIONS.items()}
     monkeypatch.setenv("MLPACK_LIMIT_ENGINE_TOKENS", "7")

@@ -122,8 +122,10 @@ class QuestionAnswering(Task):
         if not allowed:
             return 1.0
         begins, ends = (spread(values, allowed) for values in logits)
-        empty = begins[0] * ends[0]
-        begins[0] = ends[0] = 0.0
+        empty = 0.0
+        if window.sequence_ids[0] != sequence:  # its first token stands for no answer
+            empty = begins[0] * ends[0]
+            begins[0] = ends[0] = 0.0
         aligned, most = taken.get("align_to_words", True), taken.get("top_k", 1)
         for score, begin, end in spans(begins, ends, taken.get("max_answer_len", LONGEST), 2 * most + 10 if aligned else most):
             start, stop = places(window, begin, end, sequence, aligned=aligned)
