@@ -1,0 +1,62 @@
+"""Hugging Face's own client against packages with a task, over a worker's HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import InferenceClient
+from tests.support.runtime.tiny_packages import package, tags, words
+
+from mlpack_runtime import model
+from mlpack_runtime.service import open_service
+from mlpack_runtime.serving.health import Server
+
+TOKENIZER = {"file": "tokenizer.json", "max_length": 16}
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., InferenceClient]]:
+    """A client of a package with this graph and task."""
+    servers: list[Server] = []
+
+    def start(graph: Callable[[Path], Path], **task: Any) -> InferenceClient:
+        monkeypatch.setattr(model, "ROOT", str(package(tmp_path / task["name"], graph, tokenizer=TOKENIZER, task=task)))
+        server = Server(0, lambda: "", "127.0.0.1")
+        server.service = open_service()
+        server.start()
+        servers.append(server)
+        return InferenceClient(model=f"http://127.0.0.1:{server.port}")
+
+    yield start
+    for server in servers:
+        server.stop(1.0)
+
+
+def test_texts_are_classified(client: Callable[..., InferenceClient]) -> None:
+    asked = client(words, name="text-classification", output="embedding", labels=list("abcde"), activation="softmax")
+    labels = asked.text_classification("a cat")
+    assert [each.label for each in labels] == ["e", "d", "c", "b", "a"]
+    assert len(asked.text_classification("a cat", top_k=2, function_to_apply="sigmoid")) == 2
+
+
+def test_entities_and_answers_have_their_places(client: Callable[..., InferenceClient]) -> None:
+    text = "the cat sat on"
+    asked = client(tags, name="token-classification", output="logits", labels=["O", "B-CAT", "I-CAT"], aggregation="simple")
+    entities = asked.token_classification(text, ignore_labels=[])
+    assert entities[0].start == 0
+    assert entities[-1].end == len(text)
+    asked = client(tags, name="question-answering", start="start_logits", end="end_logits")
+    answer = asked.question_answering(question="dog", context=text)
+    assert not isinstance(answer, list)
+    assert text[answer.start : answer.end] == answer.answer
+    answers = asked.question_answering(question="dog", context=text, top_k=2)
+    assert isinstance(answers, list)
+    assert len(answers) == 2
+
+
+def test_vectors_are_an_array(client: Callable[..., InferenceClient]) -> None:
+    asked = client(words, name="embeddings", output="embedding")
+    assert asked.feature_extraction("a cat").shape == (1, 5)
