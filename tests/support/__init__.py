@@ -8,6 +8,6 @@
 - `services`: AWS, S3-compatible stores and a real container registry on loopback
 
 Beside them lie what many rooms use: `workshop` (a project to build), `outcomes` (results made of literals), `small_packages`
-(a package and the engine as its wheel leaves it), `hostile` (words for every sink), and for the slow tests `project` and
-`installed`.
+(a package and the engine as its wheel leaves it), `engine_library` (a small library that runs the installed engine), `hostile`
+(words for every sink), and for the slow tests `project` and `installed`.
 """
