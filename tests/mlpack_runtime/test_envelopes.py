@@ -81,6 +81,11 @@ def test_object_has_its_version_and_size() -> None:
     assert (found.version, found.size) == ("v1", 12)
 
 
+@pytest.mark.parametrize(("key", "size", "nothing"), [("in/", 0, True), ("in/", 5, False), ("in/x", 0, False)])
+def test_folder_of_s3s_console_asks_for_nothing(key: str, size: int, nothing: bool) -> None:
+    assert ("folder" in opened(notification(key, size=size), {}).nothing) is nothing
+
+
 def test_event_that_s3_sends_to_try_a_queue_asks_for_nothing() -> None:
     assert "test event" in opened('{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}', {}).nothing
 
@@ -94,6 +99,7 @@ def test_event_that_s3_sends_to_try_a_queue_asks_for_nothing() -> None:
         (bridge({}, "Object Deleted", "aws.s3"), "only new objects"),
         (bridge({}, "Object Created", "aws.s3"), "which object"),
         (bridge({}, "Scheduled Event", "aws.events"), "warmup"),
+        (bridge("{}", "Scheduled Event", "aws.scheduler"), "warmup"),
         (pointer(s3BucketName="b"), "s3Key"),
         (sns(sns(sns(sns(sns("x"))))), "envelopes"),
     ],

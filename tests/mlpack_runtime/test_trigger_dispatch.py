@@ -92,6 +92,7 @@ def test_message_behind_a_failure_is_not_computed(call: Function, capfd: Any) ->
         (kinesis(DATA, DATA), []),
         (kinesis(DATA, "e30=", DATA, "e30="), ["101"]),
         (kinesis(DATA, DATA, "%%%"), ["102"]),
+        (kinesis(DATA, ""), ["101"]),
         (dynamodb({"request": REQUEST}, {"request": "{}"}, {"request": REQUEST}), ["201"]),
         (dynamodb(REQUEST, {"request": json.dumps(REQUEST)}), []),
     ],
@@ -148,6 +149,11 @@ def test_what_there_is_no_time_for_comes_again(call: Function, capfd: Any) -> No
     assert [line for line in lines(capfd) if line.get("batch")] == []
 
 
+def test_items_that_there_is_no_time_for_fail_their_batch(call: Function) -> None:
+    with pytest.raises(RuntimeError, match="after 0 of 2 items"):
+        call({"Items": [REQUEST, REQUEST]}, Context(left_ms=400))
+
+
 def test_a_record_is_begun_when_there_is_time_for_the_longest() -> None:
     now_s = 100.0
     clock = Clock(10, lambda: now_s)
@@ -202,7 +208,6 @@ def test_kinds_of_streams_without_new_items_are_told() -> None:
     [
         ("sqs", {}),
         ("sqs", {"messageId": 3, "body": "x"}),
-        ("sqs", {"messageId": "m", "body": "x", "attributes": {"ApproximateReceiveCount": "many"}}),
         ("sns", {"Sns": []}),
         ("sns", {}),
         ("kinesis", {"kinesis": {"data": DATA}}),
@@ -212,6 +217,22 @@ def test_kinds_of_streams_without_new_items_are_told() -> None:
 def test_record_without_its_sources_form_is_the_events_fault(name: str, record: Any) -> None:
     with pytest.raises(FormError, match=f"record 0 of the event is not as {name} has them"):
         records.read(name, [record])
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        ("sqs", {"messageId": "m", "body": 3}),
+        ("sqs", {"messageId": "m", "attributes": {"ApproximateReceiveCount": "9" * 5000, "SentTimestamp": "now"}}),
+        ("sns", {"Sns": {"MessageId": "m"}}),
+        ("kinesis", {"kinesis": {"sequenceNumber": "1", "data": None}}),
+        ("dynamodb", {"dynamodb": {"SequenceNumber": "1"}, "eventName": "INSERT"}),
+    ],
+)
+def test_record_without_a_request_fails_alone(name: str, record: Any) -> None:
+    (found,) = records.read(name, [record])
+    assert found.refused is not None
+    assert (found.receives, found.age_ms) == (1, None)
 
 
 def test_names_of_results_about_objects_are_names_and_differ() -> None:

@@ -60,9 +60,9 @@ def of_event(event: "Mapping[str, Any]", attributes: "Mapping[str, str]") -> Ope
     """The request of an EventBridge event: its detail, or the object that it tells of. Raises RequestError."""
     detail, kind = event.get("detail"), event.get("detail-type")
     if event.get("source") != "aws.s3":
-        if event.get("source") == "aws.events" and kind == "Scheduled Event":
+        if event.get("source") in ("aws.events", "aws.scheduler") and kind == "Scheduled Event":
             raise RequestError(
-                'a scheduled event asks for nothing: give its rule the constant input {"warmup": true}, or a request as its input'
+                'a scheduled event asks for nothing: give its rule or schedule the input {"warmup": true}, or a request'
             )
         return Opened(_text(detail), attributes)
     if kind != "Object Created":
@@ -70,7 +70,7 @@ def of_event(event: "Mapping[str, Any]", attributes: "Mapping[str, str]") -> Ope
             f"S3 tells of {quoted(kind)}: only new objects are requests. Match the detail-type 'Object Created' alone"
         )
     what = detail if type(detail) is dict else {}
-    return Opened("", attributes, _place(what.get("bucket"), what.get("object"), encoded=False))
+    return about(_place(what.get("bucket"), what.get("object"), encoded=False), attributes)
 
 
 def of_notification(value: "Mapping[str, Any]", attributes: "Mapping[str, str]") -> Opened:
@@ -80,7 +80,15 @@ def of_notification(value: "Mapping[str, Any]", attributes: "Mapping[str, str]")
     records = value["Records"]
     if len(records) != 1:
         raise RequestError(f"the notification tells of {len(records)} objects; a message is one request")
-    return Opened("", attributes, of_record(records[0]))
+    return about(of_record(records[0]), attributes)
+
+
+def about(place: Place, attributes: "Mapping[str, str]") -> Opened:
+    """A message about a new object."""
+    folder = place.key.endswith("/") and not place.size
+    return Opened(
+        "", attributes, place, "an object without bytes that stands for a folder, as S3's console makes them" if folder else ""
+    )
 
 
 def of_record(record: "Mapping[str, Any]") -> Place:

@@ -62,7 +62,7 @@ class Dispatch:
             told = f"MLPACK_EVENTS does not name {source.name!r}: {source.what}" if source.name else sources.refusal(source, _TAKEN)
             raise self._failed(RequestError(told, 501, "UnsupportedEvent"), request_id)
         if source.name == "map":
-            return self._mapped(source.records or [], request_id)
+            return self._mapped(source.records or [], Clock(left_s), request_id)
         try:
             found = [records.of_event(event)] if source.name == "eventbridge" else records.read(source.name, source.records or [])
             self._answers.begin(returned=source.name not in _BATCHES)
@@ -150,10 +150,15 @@ class Dispatch:
             return jsontext.dumps(told).encode()
         return reply.body
 
-    def _mapped(self, items: "list[Any]", request_id: str) -> Reply:
+    def _mapped(self, items: "list[Any]", clock: Clock, request_id: str) -> Reply:
         """A refused item's error is in its place; one that failed by the package's fault is the batch's."""
-        bodies = []
+        bodies: list[bytes] = []
         for item in items:
+            if not clock.has_time():
+                told = (
+                    f"there was no time left after {len(bodies)} of {len(items)} items: put fewer into a batch (MaxItemsPerBatch)"
+                )
+                raise self._failed(RequestError(told, 504, "BatchFailed"), request_id)
             reply = self._service.value(item, request_id)
             if reply.status >= 500 or (reply.status >= 400 and self._settings.raises_refused):
                 raise FailedError(reply.body.decode())

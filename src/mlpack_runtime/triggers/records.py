@@ -80,24 +80,26 @@ def of_event(event: "Mapping[str, Any]") -> Record:
 
 
 def _sqs(record: "Mapping[str, Any]") -> Record:
-    system, identifier, body = record.get("attributes"), _text(record, "messageId"), _text(record, "body")
+    system, identifier = record.get("attributes"), _text(record, "messageId")
     made = Record(identifier, identifier)
     if type(system) is dict:
-        made.receives = int(_optional(system, "ApproximateReceiveCount") or 1)
-        sent_ms = _optional(system, "SentTimestamp")
+        made.receives = int(_counted(system, "ApproximateReceiveCount") or 1)
+        sent_ms = _counted(system, "SentTimestamp")
         made.age_ms = max(0.0, time() * 1000 - int(sent_ms)) if sent_ms else None
         made.trace = _optional(system, "AWSTraceHeader")
         # Queues that are not FIFO may have groups too, for fairness; their order means nothing.
         made.group = _optional(system, "MessageGroupId") if _optional(record, "eventSourceARN").endswith(".fifo") else ""
     rows = record.get("messageAttributes")
     told = {name: _optional(row, "stringValue") for name, row in rows.items()} if type(rows) is dict else {}
-    return made.open(lambda: envelopes.opened(body, {name: text for name, text in told.items() if text}))
+    return made.open(lambda: envelopes.opened(_string(record, "body"), {name: text for name, text in told.items() if text}))
 
 
 def _sns(record: "Mapping[str, Any]") -> Record:
     message = record["Sns"]
-    identifier, body = _text(message, "MessageId"), _text(message, "Message")
-    return Record(identifier, identifier).open(lambda: envelopes.opened(body, envelopes.sns_attributes(message)))
+    identifier = _text(message, "MessageId")
+    return Record(identifier, identifier).open(
+        lambda: envelopes.opened(_string(message, "Message"), envelopes.sns_attributes(message))
+    )
 
 
 def _s3(record: "Mapping[str, Any]") -> Record:
@@ -110,7 +112,7 @@ def _s3(record: "Mapping[str, Any]") -> Record:
     # A notification may come twice; its sequencer is the same then.
     name = object_name(place.key, place.uri, place.version, _optional(record["s3"]["object"], "sequencer"))
     made = Record(place.uri, name)
-    made.opened = Opened("", {}, place)
+    made.opened = envelopes.about(place, {})
     return made
 
 
@@ -121,10 +123,9 @@ def _kinesis(record: "Mapping[str, Any]") -> Record:
     arrived_s = row.get("approximateArrivalTimestamp")
     if type(arrived_s) is float or type(arrived_s) is int:
         made.age_ms = max(0.0, (time() - arrived_s) * 1000)
-    data = _text(row, "data")
 
     def work() -> Opened:
-        raw = _decoded(data)
+        raw = _decoded(_string(row, "data"))
         try:
             return envelopes.opened(raw.decode(), {})
         except UnicodeDecodeError:
@@ -218,6 +219,20 @@ def _text(value: object, key: str) -> str:
     if type(found) is not str or not found:
         raise ValueError(f"its {key} is {quoted(found)}, not a text")
     return found
+
+
+def _string(value: "Mapping[str, Any]", key: str) -> str:
+    """The text that a request is in, which may be empty: it is refused then, alone."""
+    found = value.get(key)
+    if type(found) is not str:
+        raise RequestError(f"the record's {key} is {quoted(found)}, not a text")
+    return found
+
+
+def _counted(value: "Mapping[str, Any]", key: str) -> str:
+    """A text of digits; "" for anything else."""
+    found = _optional(value, key)
+    return found if found.isascii() and found.isdigit() and len(found) < 18 else ""
 
 
 def _optional(value: object, key: str) -> str:
