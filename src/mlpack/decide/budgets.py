@@ -33,7 +33,7 @@ class Check:
     known: bool
     text: str
     excess: float = 0.0
-    """By how much a known number is above its limit, as a share of the limit."""
+    """The excess of a known number over its limit, as a share of the limit."""
 
 
 def checks(result: Result, budgets: Budgets, estimate: Estimate | None, *, itself: bool) -> tuple[list[Check], list[Check]]:

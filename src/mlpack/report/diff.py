@@ -48,7 +48,7 @@ class MeasureChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Measure:
-    """How one number is read from a candidate, written, and compared."""
+    """Reads one number of a candidate, writes it, and compares it."""
 
     name: str
     value: Callable[[CandidateRecord], float | None]
@@ -323,7 +323,7 @@ def _accuracy(before: CandidateRecord, after: CandidateRecord, *, falls: bool) -
 
 
 def _drop(first: CandidateRecord, second: CandidateRecord, before: BuildRecord, after: BuildRecord) -> MeasureChange:
-    """How much worse than its own build's float each was, and at most is."""
+    """Compare the drops, each against the float of its own build."""
     was, now = (None if one.is_baseline else one.accuracy.drop for one in (first, second))
     id_, name = second.id, "accuracy.drop"
     if was is None or now is None:

@@ -20,7 +20,7 @@ _TENSORS, _LAYERS = 5, 40
 
 
 class Change(StrEnum):
-    """What became of one measure of one candidate."""
+    """The change of one measure of one candidate."""
 
     BETTER = "better"
     WORSE = "worse"
@@ -47,7 +47,7 @@ class GraphChange:
 
 
 def changes(before: CandidateRecord, after: CandidateRecord) -> Iterator[GraphChange]:
-    """What differs between the graphs of one candidate of two records."""
+    """The differences between the graphs of one candidate in two records."""
     old, new = before.graph, after.graph
     if old is None or new is None:
         if (old is None) != (new is None):
@@ -65,7 +65,7 @@ def changes(before: CandidateRecord, after: CandidateRecord) -> Iterator[GraphCh
 
 
 def writer(measure: str) -> Callable[..., str] | None:
-    """How a number of such a row is written; None for a row of another kind."""
+    """The function that writes a number of such a row; None for a row of another kind."""
     kind = measure.partition(".")[0]
     if kind in ("weights", "tensor"):
         return words.size

@@ -31,7 +31,7 @@ from mlpack.targets.format import unpacking
 
 BUILD, MODEL_DIR = "build.json", "model"
 _ROWS = 12
-"""Of a table for people; JSON has them all."""
+"""Rows of a table for people; JSON has all rows."""
 _NAME_MOST = 80
 
 Row = tuple[str, ...]
@@ -58,7 +58,7 @@ class Explanation:
     graph: GraphRecord
 
     def text(self) -> str:
-        """The same for people: the largest rows of each table, and how many more there are."""
+        """The explanation for people: the largest rows of each table, and how many more there are."""
         return "\n".join(_lines(self))
 
     def to_json(self) -> dict[str, Any]:

@@ -27,11 +27,8 @@ from mlpack.report.record.graphs import GraphRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOutcome:
-    """All that a build knows when it ends. `baselines`: by target id, as given to `decide`.
-
-    `files`: what was written below the output directory for packages (`artifacts/...`, POSIX paths), with digests and
-    sizes.
-    """
+    """Everything that a build knows at its end. `baselines`: by target id, as of `decide`. `files`: the files of packages below the
+    output directory (`artifacts/...`, POSIX paths), with digests and sizes."""
 
     plan: Plan
     results: tuple[Result, ...]
@@ -79,8 +76,7 @@ def build_record(outcome: BuildOutcome) -> form.BuildRecord:
 
 
 def artifact_path(candidate_id: str, kind: str) -> str:
-    """Where a package lies below a build's directory: the zip, the image's layout, or the folder of layer and
-    function zip."""
+    """The path of a package below a build's directory: the zip, the image's layout, or the folder of layer and function zip."""
     inside = {"zip": "/function.zip", "image": "/image"}
     return f"artifacts/{candidate_id}{inside.get(kind, '')}"
 
@@ -289,7 +285,7 @@ def _step(step: StepRun) -> parts.StepRecord:
 
 
 def _search(trail: Trail | None) -> parts.SearchRecord | None:
-    """How the candidate came to its form."""
+    """The record of the candidate's search."""
     if trail is None:
         return None
     return parts.SearchRecord(
@@ -321,7 +317,7 @@ def _search(trail: Trail | None) -> parts.SearchRecord | None:
 
 
 def _graph(anatomy: Mapping[str, Any] | None) -> GraphRecord | None:
-    """What the graph is made of. It is for people: what could not be read back from a record is not written into one."""
+    """The graph's anatomy. It is for people: an anatomy that a record could not give back is left out."""
     if anatomy is None:
         return None
     problems: list[str] = []
@@ -346,7 +342,7 @@ def _text(value: object) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it: null for every NaN and infinity, lists for tuples, text for what JSON does not know."""
+    """The value for JSON: null for NaN and infinities, lists for tuples, text for other types."""
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

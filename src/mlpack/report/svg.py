@@ -76,7 +76,7 @@ class _Scale:
 
     @property
     def width(self) -> float:
-        """Of what is drawn, without edges and numbers."""
+        """The width of the drawing area, without edges and numbers."""
         return WIDTH - 2 * _EDGE - self.gutter
 
     def x(self, value: float) -> float:

@@ -122,7 +122,7 @@ def _kind(one: CandidateRecord, *, chosen: str | None) -> str:
 
 
 def _cards(record: BuildRecord, verdict: summary.DecisionText) -> Sequence[tuple[str, str, str]]:
-    """What the chosen candidate is like in a few large numbers: each with its label, and what is said below it."""
+    """The chosen candidate in a few large numbers, each with its label and a note."""
     one = record.candidate(verdict.chosen)
     if one is None:
         return ()
@@ -306,7 +306,7 @@ def _tried_numbers(form: TriedRecord) -> tuple[str, str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anatomy:
-    """Of one candidate, where its bytes are and what it computes in: tables of rows, each with its heading."""
+    """One candidate's bytes and precisions: tables of rows, each with its heading."""
 
     id: str
     summary: str
@@ -314,7 +314,7 @@ class Anatomy:
 
 
 def _anatomy(record: BuildRecord) -> Anatomy | None:
-    """Of the chosen candidate, else of the first whose graph is known."""
+    """The anatomy of the chosen candidate, else of the first whose graph is known."""
     graphs = [(one.id, one.graph) for one in record.candidates if one.graph is not None]
     if not graphs:
         return None

@@ -30,7 +30,7 @@ class License:
     read_on: str
 
     def as_json(self) -> dict[str, Any]:
-        """As package.json has it."""
+        """The licence's entry in package.json."""
         return {
             "name": self.name,
             "title": self.title,
@@ -98,5 +98,5 @@ def refusal(row: License) -> str:
 
 
 def notice(row: License) -> str:
-    """What is printed when something under this licence, accepted by the recipe, is put into a package."""
+    """The message when a package gets content under this licence, which the recipe accepts."""
     return f"licence {row.name}, accepted by the recipe: {row.title}; its text is {row.files[0]} in the package. {row.summary}"

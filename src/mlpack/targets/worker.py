@@ -222,7 +222,7 @@ _AUTO = (
 
 
 def chain(config: GpuWorker) -> Chain:
-    """How chains for a GPU end: with engines, over standard operators only; for the CUDA provider with the graph as it is."""
+    """The chain for a GPU: it ends with engines, over standard operators only; for the CUDA provider with the unchanged graph."""
     if config.backend == "cuda":
         return Chain(ends=(), binds={"arch": config.arch}, unfit=_CUDA_UNFIT, auto=_AUTO[:2])
     return Chain(

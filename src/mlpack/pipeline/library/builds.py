@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlpack.report.explain import Explanation
 
 _MEMORY_MB_MOST = 10_240
-"""What Lambda gives a function at most."""
+"""The most memory of a Lambda function."""
 
 
 def build(

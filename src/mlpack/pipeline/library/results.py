@@ -111,7 +111,7 @@ class PruneResult:
     dry_run: bool
 
     def text(self) -> str:
-        """The same in one line."""
+        """The result in one line."""
         entries, size = words.count(len(self.removed), "entry", "entries"), words.size(self.freed_bytes)
         line = f"{entries} ({size}) {'would go' if self.dry_run else 'removed'}; {words.size(self.size_bytes)} left"
         if self.max_bytes is None or self.size_bytes <= self.max_bytes:

@@ -175,8 +175,8 @@ def file_of(sources: Path, name: str) -> str | None:
 
 @functools.lru_cache(maxsize=256)
 def _imports_of(source: bytes) -> tuple[str, ...]:
-    """What a module imports of mlpack_runtime. Parsed once in a process: a build of six packages asks six times, which was
-    a quarter of a rebuild."""
+    """The modules of mlpack_runtime that a module imports. It is parsed once in a process: six packages would parse it six times,
+    which took a quarter of a rebuild."""
     return tuple(_imported(ast.parse(source).body))
 
 

@@ -47,10 +47,10 @@ class BudgetsRecord(RecordPart):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchLimitRecord(RecordPart):
-    """How long a build may look for better forms of its quantized candidates."""
+    """The time limit for searching better forms of quantized candidates."""
 
     minutes: float | None
-    """Of all searches together; null: there is no search."""
+    """The minutes for all searches together; null: there is no search."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +60,15 @@ class RecipeRecord(RecordPart):
     name: str
     """The model's name."""
     digest: str
-    """Of the recipe and of everything that it names."""
+    """The digest of the recipe and of everything that it names."""
     prefer: str
     """Which of the candidates within budget is chosen: cost, latency, size or accuracy."""
     budgets: BudgetsRecord
     """The hard limits."""
     tags: Mapping[str, str]
-    """What is carried into the release: service, team, env and the like."""
+    """Tags that the release carries: service, team, env and the like."""
     search: SearchLimitRecord = field(default_factory=lambda: SearchLimitRecord(minutes=None))
-    """How long better forms may be looked for. Records of before that was done lack it."""
+    """The limit of searches. Records from before there were searches lack it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,19 +78,19 @@ class SourceRecord(RecordPart):
     format: str
     """onnx, huggingface, torch, sklearn, xgboost or lightgbm."""
     digest: str | None
-    """Of the source's files."""
+    """The digest of the source's files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationRecord(RecordPart):
-    """What calibrated the candidates."""
+    """The calibration data of the candidates."""
 
     source: str
     """recipe (its own data), evaluation (samples of that, which then judged no candidate) or random (invented)."""
     samples: int
-    """How many samples."""
+    """The number of samples."""
     of: int | None
-    """Of how many, where they are held out from the evaluation data."""
+    """The size of the evaluation data, where the samples are held out from them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +124,9 @@ class ArtifactRecord(RecordPart):
     kind: str
     """zip, layer-zip, image, or the form that a plug-in's target has."""
     path: str
-    """Where it lies below the build's directory."""
+    """Its path below the build's directory."""
     digest: str
-    """Of a zip's bytes, or of an image's manifest."""
+    """The digest of a zip's bytes, or of an image's manifest."""
     size_bytes: int
     """Everything that ships, uncompressed, without a container's base."""
     compressed_bytes: int
@@ -138,7 +138,7 @@ class FileRecord(RecordPart):
     """One file below `artifacts`."""
 
     digest: str
-    """Of its bytes."""
+    """The digest of its bytes."""
     size_bytes: int
     """Its length."""
 
@@ -158,9 +158,9 @@ class BuildRecord(RecordPart):
     machine: MachineRecord
     """The machine that built."""
     calibration: CalibrationRecord | None = None
-    """What calibrated the candidates; null where nothing was calibrated."""
+    """The calibration data; null where no step calibrated."""
     effort: str | None = None
-    """How many timings were taken: full, quick or other."""
+    """The effort of timing: full, quick or other."""
     baseline: BaselineRecord
     """What accuracy and speed are compared with."""
     candidates: tuple[CandidateRecord, ...]
@@ -172,7 +172,7 @@ class BuildRecord(RecordPart):
     files: Mapping[str, FileRecord]
     """Every file of the packages that the build left, by its path below the build's directory."""
     seconds: float
-    """How long the build took."""
+    """Seconds that the build took."""
 
     def candidate(self, id_: str | None) -> CandidateRecord | None:
         """One of the candidates.
@@ -181,7 +181,7 @@ class BuildRecord(RecordPart):
             id_: Its id, such as `int8@lambda-zip-x86_64`, or None.
 
         Returns:
-            The candidate; None where there is none of this id.
+            The candidate; None where no candidate has this id.
         """
         return next((one for one in self.candidates if one.id == id_), None)
 

@@ -35,9 +35,9 @@ class ModelRecord(RecordPart):
     """The candidate's model after all of its steps."""
 
     digest: str | None
-    """Of the model's directory; null where no model was made."""
+    """The digest of the model's directory; null where no model was made."""
     size_bytes: int | None
-    """Of all files of the model."""
+    """Bytes of all files of the model."""
     format: str | None
     """huggingface, torch, sklearn, xgboost, lightgbm or onnx."""
 
@@ -58,12 +58,12 @@ class PartSizesRecord(RecordPart):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageRecord(RecordPart):
-    """What ships for the candidate. All values are null where no package was made."""
+    """The candidate's package. All values are null where no package was made."""
 
     kind: str | None
     """zip, layer-zip, image, or the form that a plug-in's target has."""
     digest: str | None
-    """Of a zip's bytes, or of an image's manifest."""
+    """The digest of a zip's bytes, or of an image's manifest."""
     size_bytes: int | None
     """Everything that ships, uncompressed, without a container's base."""
     compressed_bytes: int | None
@@ -71,7 +71,7 @@ class PackageRecord(RecordPart):
     parts: PartSizesRecord
     """The uncompressed bytes by what they are for."""
     notes: tuple[str, ...]
-    """What a user should know of the package, in words."""
+    """Notes for the user about the package."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ class LatencyRecord(RecordPart):
     p99: float | None
     """The 99th percentile; null for fewer than 500 samples."""
     n: int
-    """How many calls were measured."""
+    """The number of calls that were measured."""
     batch: int | None
     """Samples in one call."""
     warmups: int | None
@@ -132,11 +132,11 @@ class ProofRecord(RecordPart):
     why: str
     """That in words."""
     processor: str | None
-    """Of a run: the processor that was emulated."""
+    """For a run: the emulated processor."""
     samples: int | None
-    """Of a run: how many calls it was asked."""
+    """For a run: the number of its calls."""
     agreement: float | None
-    """Of a run: the fidelity of its outputs to those of the machine here; 0.999 is needed."""
+    """For a run: the fidelity of its outputs to those of the machine here; 0.999 is needed."""
     risks: tuple[str, ...]
     """The first products of the graph that may be cut off on a processor without VNNI."""
 
@@ -156,7 +156,7 @@ class AccuracyRecord(RecordPart):
     ci_high: float | None
     """The upper end of that interval."""
     n: int | None
-    """How many samples were judged."""
+    """The number of samples."""
     isa: str | None
     """The instruction set that it was measured with."""
     compared_with: str | None
@@ -170,7 +170,7 @@ class AccuracyRecord(RecordPart):
     unjudged: str | None = None
     """What could not be judged, and why."""
     confidence: float | None = None
-    """Of the drop's interval; records without it have intervals of 95 %."""
+    """The confidence of the drop's interval; records without it have intervals of 95 %."""
     interval: str | None = None
     """How the interval was computed: bootstrap, exact, jackknife, or none where it says nothing."""
     lower_is_better: bool | None = None
@@ -183,12 +183,12 @@ class AccuracyRecord(RecordPart):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EstimateRecord(RecordPart):
-    """What the candidate would do on a device that is not here, by a model and not by a measurement."""
+    """An estimate of the candidate on a device that is not here, by a model and not by a measurement."""
 
     device: str
     """The device, such as L4."""
     instance: str
-    """What AWS sells it in, such as g6.xlarge."""
+    """The AWS instance with it, such as g6.xlarge."""
     latency_ms: float
     """One call of the shapes that the evaluation data have most often, batch 1."""
     throughput_per_s: float
@@ -196,7 +196,7 @@ class EstimateRecord(RecordPart):
     usd_per_hour: float
     """The list price of the instance."""
     cost_per_million_usd: float
-    """Of a million samples at that throughput and price."""
+    """The price of a million samples at that throughput and price."""
     basis: str
     """How it was computed, in words, with the date of the table."""
 
@@ -214,7 +214,7 @@ class StepRecord(RecordPart):
     cached: bool
     """Whether its result was there already."""
     notes: Mapping[str, Any]
-    """What the pass has to say of its result."""
+    """Notes of the pass about its result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +222,7 @@ class TriedRecord(RecordPart):
     """One form of a candidate that was made, packed and judged."""
 
     name: str
-    """What the form is, in words."""
+    """The form in words."""
     kept_float: tuple[str, ...]
     """The layers that stay float beside those that always do."""
     options: Mapping[str, Any]
@@ -244,14 +244,14 @@ class TriedRecord(RecordPart):
     ci_high: float | None
     """The upper end of the drop's interval."""
     ratio: float | None
-    """Median latency over the float's, shortly timed; null where nobody asks for speed, or accuracy was missed before."""
+    """Median latency over the float's, in a short timing; null where no budget asks for speed, or the accuracy was missed."""
     size_bytes: int | None
-    """Of its package."""
+    """The size of its package."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DamageRecord(RecordPart):
-    """What quantizing one layer alone does to the outputs."""
+    """The effect of quantizing one layer alone on the outputs."""
 
     node: str
     """The layer's name."""
@@ -261,18 +261,18 @@ class DamageRecord(RecordPart):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRecord(RecordPart):
-    """How a quantized candidate came to its form."""
+    """The search of a quantized candidate's form."""
 
     layers: int
-    """How many layers were quantized at first."""
+    """The number of layers that were quantized at first."""
     most: int
-    """How many forms could have been tried."""
+    """The most forms that the search could try."""
     taken: int | None
     """The place in `tried` of the form that ships; null: none is inside every budget, and the first one ships."""
     ended: str
     """Why the search ended, in words."""
     seconds: float
-    """What all forms took when they ran."""
+    """Seconds of all forms, each when it ran."""
     tried: tuple[TriedRecord, ...]
     """The forms in their order, the first as the recipe says it."""
     damage: tuple[DamageRecord, ...]
@@ -303,7 +303,7 @@ class CandidateRecord(RecordPart):
     model: ModelRecord
     """Its model after all steps."""
     package: PackageRecord
-    """What ships."""
+    """The form that ships."""
     load_ms: float | None
     """Milliseconds to load the model, median."""
     first_answer_ms: float | None
@@ -325,24 +325,24 @@ class CandidateRecord(RecordPart):
     estimates: tuple[EstimateRecord, ...] = ()
     """One entry a device that is not here, first the one that the decision went by; empty for what was measured."""
     machine: MachineRecord | None
-    """What it was measured on; null where it was not."""
+    """The machine of its measurement; null where it was not measured."""
     steps: tuple[StepRecord, ...]
     """The steps that made its model, in order."""
     search: SearchRecord | None = None
-    """How it came to its form; null where nothing was varied."""
+    """Its search; null where there was none."""
     reasons: tuple[str, ...]
     """Why it has its status, in words, the most important first."""
     reproduced_by: str | None = None
-    """Where the build's directory has the script that runs the failed step alone."""
+    """The path in the build's directory of the script that runs the failed step alone."""
     graph: GraphRecord | None = None
-    """What its model's graph is made of; null where it has none, or it could not be read."""
+    """The anatomy of its model's graph; null where it has none, or it could not be read."""
 
     @property
     def estimated(self) -> EstimateRecord | None:
-        """The estimate that stands for what was not measured; None where its latency was."""
+        """The estimate that replaces its measurement; None where its latency was measured."""
         return None if self.latency_ms.p50 is not None else next(iter(self.estimates), None)
 
     @property
     def searched(self) -> SearchRecord | None:
-        """How it came to its form, where more than the form that the recipe says was tried."""
+        """Its search, where more than the recipe's form was tried."""
         return self.search if self.search is not None and len(self.search.tried) > 1 else None

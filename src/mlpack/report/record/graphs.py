@@ -17,7 +17,7 @@ class LayerRecord(RecordPart):
     size_bytes: int
     """Bytes of the tensors that these layers read."""
     tensors: int
-    """How many tensors that is."""
+    """The number of these tensors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class TensorRecord(RecordPart):
     """One stored tensor."""
 
     name: str
-    """As the graph names it."""
+    """Its name in the graph."""
     dtype: str
     """The type of its elements, by ONNX's name."""
     shape: tuple[int, ...]
@@ -48,7 +48,7 @@ class OperatorRecord(RecordPart):
     operator: str
     """ONNX's name of the operator."""
     count: int
-    """How many nodes."""
+    """The number of nodes."""
     size_bytes: int
     """Bytes of the tensors that they read."""
     operations: int | None
@@ -64,7 +64,7 @@ class ProductRecord(RecordPart):
     operator: str
     """ONNX's name of the operator."""
     precision: str
-    """What it computes in, by the names of `operators[].precision`."""
+    """Its precision, by the names of `operators[].precision`."""
     size_bytes: int
     """Bytes of its weights."""
     operations: int | None
@@ -78,9 +78,9 @@ class KeptFloatRecord(RecordPart):
     node: str
     """The layer's name."""
     why: str | None
-    """Why it stayed float; null where nobody recorded that."""
+    """Why it stayed float; null where that was not recorded."""
     damage: float | None
-    """What quantizing it alone would add as error, from the search; null where nothing was searched."""
+    """The error that quantizing it alone adds, from the search; null where there was none."""
     operator: str | None
     """ONNX's name of the operator; null where the layer is not in the graph."""
     size_bytes: int | None
@@ -103,7 +103,7 @@ class OperationsRecord(RecordPart):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphRecord(RecordPart):
-    """What a model's graph is made of. Nothing was run for it."""
+    """The anatomy of a model's graph, which was not run for it."""
 
     nodes: int
     """Nodes of the graph, with those of inner graphs."""

@@ -59,7 +59,7 @@ def as_json(value: Any) -> Any:
 
 
 def kind_of(value: Any) -> str:
-    """What a JSON value is, in words."""
+    """The kind of a JSON value, in words."""
     return _NAMES.get(type(value), type(value).__name__)
 
 
@@ -75,7 +75,7 @@ def _keys(kind: Any) -> tuple[tuple[str, str, bool], ...]:
 
 @functools.cache
 def _reader(kind: Any) -> Reader:
-    """What reads values of a type: a dataclass, a scalar, `X | None`, `tuple[X, ...]`, `Mapping[str, X]` or `Any`."""
+    """The reader for values of a type: a dataclass, a scalar, `X | None`, `tuple[X, ...]`, `Mapping[str, X]` or `Any`."""
     if kind is Any:
         return lambda value, _path, _problems: value
     if dataclasses.is_dataclass(kind):

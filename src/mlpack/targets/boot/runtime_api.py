@@ -45,7 +45,7 @@ class RuntimeApi:
         self.done = threading.Event()
         self.outcome: bytes | RuntimeFailure | None = None
         self.ready_at = 0.0
-        """When the runtime first asked for an event, by `time.monotonic`."""
+        """The time of the runtime's first request for an event, by `time.monotonic`."""
         self._closed = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True

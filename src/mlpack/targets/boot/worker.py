@@ -49,7 +49,7 @@ from mlpack.targets.format.layering import HEALTH
 from mlpack.targets.format.unpacking import PACKAGE, by_form, describe, extract
 
 GRACE_S = 10.0
-"""From SIGTERM to the end of a worker that has nothing left to answer."""
+"""Seconds from SIGTERM to the end of a worker without open requests."""
 _LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000")
 """podman's defaults exceed what it may ask for inside a container. A worker with one request needs a fraction of these."""
 _DEVICE_NODE = Path("/dev/nvidiactl")

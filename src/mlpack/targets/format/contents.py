@@ -63,7 +63,7 @@ class Contents:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Those of `PARTS` that it has, in order."""
+        """Its parts, in the order of `PARTS`."""
         return tuple(part for part in PARTS if part != "engines" or self.engines is not None)
 
     def tree(self, part: str) -> Path:
@@ -81,7 +81,7 @@ class PackedFile:
     digest: Digest
 
     def as_json(self) -> dict[str, Any]:
-        """As package.json lists it."""
+        """The file's entry in package.json."""
         return {"path": self.path, "part": self.part, "size_bytes": self.size_bytes, "digest": str(self.digest)}
 
 
