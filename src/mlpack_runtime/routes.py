@@ -61,7 +61,7 @@ def _protocol(loaded: "Model", method: str, parts: "list[str]") -> "Callable[[],
                 )
             del parts[2:4]
         if parts[2:] == ["infer"]:
-            _allow(method, "POST")
+            allow(method, "POST")
             return None
         known: dict[tuple[str, ...], Callable[[], Any]] = {
             (): lambda: protocol.metadata(loaded.name, loaded.version, loaded.inputs, loaded.outputs, loaded.text_inputs),
@@ -77,7 +77,7 @@ def _protocol(loaded: "Model", method: str, parts: "list[str]") -> "Callable[[],
     described = known.get(tuple(parts))
     if described is None:
         raise _not_found(path)
-    _allow(method, "GET", "HEAD")
+    allow(method, "GET", "HEAD")
     return described
 
 
@@ -86,6 +86,9 @@ def _not_found(path: str) -> RequestError:
     return RequestError(message, 404, "NotFound")
 
 
-def _allow(method: str, *allowed: str) -> None:
+def allow(method: str, *allowed: str) -> None:
+    """Raise RequestError (405, with `Allow`) for any other method."""
     if method not in allowed:
-        raise RequestError(f"{named(method)} is not allowed here; use {' or '.join(allowed)}", 405, "MethodNotAllowed")
+        error = RequestError(f"{named(method)} is not allowed here; use {' or '.join(allowed)}", 405, "MethodNotAllowed")
+        error.headers["allow"] = ", ".join(allowed)
+        raise error

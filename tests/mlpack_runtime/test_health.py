@@ -241,6 +241,17 @@ def test_compressed_and_chunked_bodies_are_decoded(server: Server, coding: str, 
     assert (status, answer["outputs"][0]["shape"], closes) == (200, [1, 5], None)
 
 
+@pytest.mark.parametrize("method", ["TRACE", "QUERY", "DELETE"])
+def test_methods_that_nothing_takes_are_no_fault_of_ours(server: Server, method: str) -> None:
+    server.service = open_service()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.request(method, "/v2/models/tiny/infer")
+    answer = connection.getresponse()
+    assert (answer.status, "POST" in str(answer.getheader("allow"))) == (405, True)
+    assert json.loads(answer.read())["error_type"] == "MethodNotAllowed"
+    connection.close()
+
+
 def test_compressed_body_that_is_too_much_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLPACK_LIMIT_BODY_BYTES", "100000")
     server.service = open_service()

@@ -150,6 +150,7 @@ def test_routes(service: Service, method: str, path: str, status: int, part: dic
     if isinstance(part, str):
         assert part in body(reply)["error"]
         assert body(reply)["trace_id"] == reply.headers["x-trace-id"]
+        assert ("allow" in reply.headers) == (status == 405)
     else:
         assert part.items() <= body(reply).items()
 

@@ -33,7 +33,7 @@ def settings(artifact: Path, to: Path) -> dict[str, Any]:
 
 def test_pack_zip_unpacks_to_what_was_given(runtime: Path, tmp_path: Path) -> None:
     out, made = packed(tmp_path, LambdaZip(arch=HERE), runtime)
-    assert made.files == ("event.json", "function.zip", "package.json")
+    assert made.files == ("event.json", "function.zip", "openapi.json", "package.json")
     assert made.digest == digest.of_file(out / "function.zip")
     assert made.tree == digest.of_tree(out)
     assert made.size_bytes == sum(part.size_bytes for part in made.parts)

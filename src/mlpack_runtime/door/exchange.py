@@ -24,7 +24,7 @@ from mlpack_runtime.door.forms import (
 from mlpack_runtime.door.sending import Message, Queue, Worker
 from mlpack_runtime.door.settings import Settings
 from mlpack_runtime.door.tickets import CLAIMED, ServiceError, assure, open_results, reply_of
-from mlpack_runtime.limits import named, quoted
+from mlpack_runtime.limits import quoted
 from mlpack_runtime.protocol import Call, RequestError
 from mlpack_runtime.service import BINARY, JSON, Clock, Reply, Service
 from mlpack_runtime.serving.breaker import Breaker
@@ -308,8 +308,7 @@ class Exchange(Service):
             pause = min(pause * POLL_GROWTH, LONGEST_POLL_S)
 
     def _asked_again(self, record: telemetry.Record, method: str, request_id: str) -> Reply:
-        if method not in ("GET", "HEAD"):
-            raise RequestError(f"{named(method)} is not allowed here; use GET", 405, "MethodNotAllowed")
+        routes.allow(method, "GET", "HEAD")
         door, name = self._door, f"{self.model.name}/{request_id}"
         if door.results is None or not is_id(request_id):
             raise RequestError(f"no request {quoted(request_id)} here", 404, "NotFound")

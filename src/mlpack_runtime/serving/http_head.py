@@ -18,6 +18,7 @@ _VISIBLE = bytes(set(range(0x21, 0x7F)) - {ord("#")})
 _HOST = _ALNUM + b"-._~!$&'()*+,;=%:[]"
 _HEX = b"0123456789abcdefABCDEF"
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"))
+_NEVER = frozenset(("CONNECT", "TRACE", "QUERY"))  # known, and nothing here takes them
 _DIGITS = 15  # of a number that is still read: more is more than any limit
 TOO_MANY = 10**_DIGITS
 _LONGEST_DIGITS = 20  # as 64 bits have: more is no length of anything, and others may read it as a shorter one
@@ -83,7 +84,7 @@ def request(head: bytes, most: int) -> Request:
     if version[0] != 1:
         raise MalformedError(f"this is HTTP/1.1, not HTTP/{version[0]}.{version[1]}", 505)
     if method.decode() not in _METHODS:
-        raise MalformedError(f"the method {quoted(method)} is not known here", 501)
+        raise MalformedError(f"the method {quoted(method)} is not known here", 405 if method.decode() in _NEVER else 501)
     if not target or target.translate(None, _VISIBLE):
         raise MalformedError(f"{quoted(target)} is no path: spaces, '#', control letters and others than ASCII's are written %XX")
     headers = fields(lines, most)

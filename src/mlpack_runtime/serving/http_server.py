@@ -208,7 +208,8 @@ class Connections:
             finally:
                 share.end()
         except MalformedError as error:
-            refused = RequestError(str(error), error.status)
+            refused = RequestError(str(error), error.status, "MethodNotAllowed" if error.status == 405 else "InvalidRequest")
+            refused.headers = {"allow": "GET, HEAD, POST"} if error.status == 405 else {}
         except RequestError as error:  # a new one: the other's traceback holds the body, in a circle with this frame
             refused = RequestError(str(error), error.status, error.kind)
             refused.headers = error.headers

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from mlpack.core import digest
 from mlpack.core.records import Artifact, Target
 from mlpack.errors import PackError
+from mlpack.pipeline.packing import openapi
 from mlpack.pipeline.packing.runtime_part import (
     RuntimeRequest,
     assemble_runtime,
@@ -31,6 +32,7 @@ from mlpack.pipeline.packing.runtime_part import (
     runtime_key,
     runtime_request,
     runtime_tree,
+    sources_dir,
 )
 from mlpack.targets import TARGETS
 from mlpack.targets.format import bytecode, tokenizer_files
@@ -59,9 +61,10 @@ __all__ = [
     "unpack",
 ]
 
-VERSION = 1
+VERSION = 2
 """Raised when equal requests would give other bytes."""
 EVENT = "event.json"
+OPENAPI = "openapi.json"
 MODEL_SCHEMA = 1
 DEFAULT_MAX_LENGTH = 512
 """Tokens, where neither the recipe nor the model's files state a length: the positions of BERT and similar models."""
@@ -121,7 +124,8 @@ def python_of(target: Target, base: Base | None, cache_dir: Path | None = None) 
 
 
 def pack(request: PackRequest, work_dir: Path, out_dir: Path) -> Artifact:
-    """Write what ships for this candidate to `out_dir` (empty): function.zip and layer.zip, or image/; event.json; package.json.
+    """Write what ships for this candidate to `out_dir` (empty): function.zip and layer.zip, or image/; and beside it event.json,
+    openapi.json and package.json.
 
     `work_dir` (empty) is for intermediate files. LimitError when the target's limits are exceeded, before anything is written;
     PackError when the request contradicts itself.
@@ -134,6 +138,9 @@ def pack(request: PackRequest, work_dir: Path, out_dir: Path) -> Artifact:
         result = kind.write(contents, request.target.config, out_dir)
         event = _event(request)
         (out_dir / EVENT).write_bytes(event)
+        settings = _json(contents.code / "model" / "model.json")
+        limits = openapi.limits_of(sources_dir(), settings)
+        (out_dir / OPENAPI).write_bytes(openapi.document(settings, request.sample, limits))
         package_json = _package(request, result)
         (out_dir / PACKAGE).write_text(json.dumps(package_json, indent=1, sort_keys=True) + "\n", "utf-8")
         files = [path for path, entry in digest.entries(out_dir) if entry.is_file(follow_symlinks=False)]

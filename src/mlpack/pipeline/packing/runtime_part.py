@@ -119,7 +119,7 @@ def assemble_runtime(installed: Path, request: RuntimeRequest, out_dir: Path) ->
     """Do the rest of `runtime_tree` with the wheels unpacked in `installed`, whose files are moved."""
     for path in wheels.slim(installed, out_dir, rules_of(request.needs)):
         _check_machine(out_dir / path, request.arch)
-    sources = _sources()
+    sources = sources_dir()
     for name in _source_names(sources, request):
         target = out_dir / ("bootstrap.py" if name == "bootstrap.py" else f"mlpack_runtime/{name}")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,8 @@ def copy(source: str | Path, target: str | Path) -> None:
     Path(target).chmod(0o644)
 
 
-def _sources() -> Path:
+def sources_dir() -> Path:
+    """Where mlpack's own runtime is installed. PackError when it is not."""
     spec = importlib.util.find_spec("mlpack_runtime")
     if spec is None or not spec.submodule_search_locations:
         raise PackError("the package mlpack_runtime is not installed beside mlpack: install mlpack anew")
@@ -193,7 +194,7 @@ def _imported(statements: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def _sources_digest(request: RuntimeRequest) -> Digest:
-    sources = _sources()
+    sources = sources_dir()
     return digest.of_json({name: str(digest.of_file(sources / name)) for name in _source_names(sources, request)})
 
 

@@ -218,7 +218,7 @@ def artifact_folder(record: BuildRecord) -> str:
     return f"artifacts/{chosen}"
 
 
-_BESIDE = ("package.json", "event.json")
+_BESIDE = ("package.json", "event.json", "openapi.json")
 """What lies beside what ships."""
 
 
