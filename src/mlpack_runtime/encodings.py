@@ -2,7 +2,7 @@
 
 Promises: a body is decoded piece by piece and not beyond what a body may have, whatever it would become. One that ends early, that
 has bytes behind its end, or that is not what its Content-Encoding says, is refused, and never taken for a shorter body.
-Will not: be loaded for a body that is not compressed.
+Will not: be loaded by a function whose bodies are not compressed.
 
 Source: RFC 9110, 8.4.1: gzip, x-gzip, and deflate, which is zlib's format. Some senders leave zlib's head out; they are understood.
 """

@@ -13,6 +13,7 @@ from select import POLLIN, poll
 from time import gmtime, monotonic, sleep, strftime, time
 
 from mlpack_runtime import telemetry
+from mlpack_runtime.encodings import decoded
 from mlpack_runtime.protocol import RequestError, error_body
 from mlpack_runtime.serving.http_head import MalformedError, Request, answer, request
 from mlpack_runtime.serving.http_listener import Bounds, listen
@@ -292,11 +293,7 @@ class Connections:
 
     def _decoded(self, head: Request, body: Body, share: "_Share") -> "Content":
         """The body as it was before it was compressed; what it becomes counts while it does."""
-        coding = head.headers.pop("content-encoding", None)
-        if coding is None:
-            return body.content()
-        from mlpack_runtime.encodings import decoded
-
+        coding = head.headers.pop("content-encoding", "")
         return decoded(coding, body.content(), self._app.body_bytes, lambda size: share.count(body.held + size))
 
     def _send(self, one: _Connection, made: "Answer", head: "Request | None", *, kept: bool) -> None:
