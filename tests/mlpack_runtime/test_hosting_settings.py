@@ -37,6 +37,13 @@ def test_a_port_that_is_none_is_named(name: str, value: str) -> None:
         Settings({name: value}, {})
 
 
+def test_metrics_on_the_port_of_requests_need_no_setting() -> None:
+    assert Settings({"MLPACK_METRICS_PORT": "9090"}, {}).metrics_port == 9090
+    assert Settings({"MLPACK_METRICS_PORT": "0", "PORT": "0"}, {}).metrics_port == 0
+    with pytest.raises(SettingsError, match="leave it out"):
+        Settings({"MLPACK_METRICS_PORT": "8080"}, {})
+
+
 def test_a_lame_duck_is_told_by_environment_or_package() -> None:
     assert Settings({}, {}).lame_duck_s is None
     assert Settings({}, {"lame_duck_s": 5.0}).lame_duck_s == 5

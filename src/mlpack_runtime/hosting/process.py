@@ -15,7 +15,7 @@ from time import monotonic, time
 from mlpack_runtime import model, ort, telemetry
 from mlpack_runtime.backend import BackendError, open_backend
 from mlpack_runtime.hosting.settings import LAME_DUCK_S, Settings, SettingsError
-from mlpack_runtime.hosting.stop import Stop, on_signals
+from mlpack_runtime.hosting.stop import Stop, ignore_signals, on_signals
 from mlpack_runtime.json_room import JsonRoom
 from mlpack_runtime.limits import Limits
 from mlpack_runtime.service import Service
@@ -228,6 +228,7 @@ def host(
         process = make(settings)
         on_signals(process.stop)
         code = process.run()
+        ignore_signals()
     except SettingsError as error:
         emit(None, "CRITICAL", str(error))
         return 2

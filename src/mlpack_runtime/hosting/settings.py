@@ -31,6 +31,8 @@ class Settings:
         self.port = self._port(packaged.get("port", 8080))
         self.host = environment.get("MLPACK_HOST", "")
         self.metrics_port = int(self._number("MLPACK_METRICS_PORT", -1, -1, 65_535))
+        if self.metrics_port > 0 and self.metrics_port == self.port:
+            raise SettingsError(f"MLPACK_METRICS_PORT is {self.port}, where requests come to: leave it out, and /metrics is there")
         self.http = Bounds(environment, self.max_batch)
         self.concurrency = int(self._number("MLPACK_HTTP_CONCURRENCY", packaged.get("concurrency", 0), 0, 65_536))
         self.gzip_bytes = int(self._number("MLPACK_HTTP_GZIP_BYTES", 16_384, 0, 1 << 50))

@@ -43,6 +43,13 @@ class Stop:
             return self._changed.wait_for(lambda: self.hurried, seconds)
 
 
+def ignore_signals() -> None:
+    """From now on no signal asks for anything: the end is here. An interpreter that ends would take the next one for a reason to
+    die of it, with another status."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def on_signals(stop: Stop) -> None:
     """SIGTERM and SIGINT ask for the end; SIGINT comes from a terminal, where somebody waits. From the main thread only."""
 
