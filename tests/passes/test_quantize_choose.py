@@ -276,3 +276,14 @@ def test_nodes_that_are_refused_join_those_that_were_kept() -> None:
 )  # fmt: skip
 def test_the_smallest_weights_that_gain(kind: str, shape: tuple[int, ...], small: bool) -> None:
     assert choose.is_tiny(kind, shape) is small
+
+
+def test_only_small_weights_are_tiny_and_no_other_constants() -> None:
+    nodes = [
+        node("MatMul", ["x", "small"], ["a"], "small"),
+        node("Add", ["a", "row"], ["b"], "add"),
+        node("MatMul", ["b", "large"], ["c"], "large"),
+        node("MatMul", ["c", "b"], ["d"], "computed"),
+    ]
+    made = model(nodes, [], [], [F("small", 4, 64), F("row", 8), F("large", 64, 64)])
+    assert choose.tiny(made) == ["small"]
