@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.runtime.functions import function
 from tests.support.runtime.source_events import OBJECTS, REQUEST, ROWS, Row, bridge, sns, sqs
 
 from mlpack_runtime.triggers import sources
@@ -87,9 +88,10 @@ def test_the_table_names_every_sample_once() -> None:
     assert sum(name.startswith("sam:") for name in names) == 66
 
 
-def test_refusal_says_what_to_use_instead(tiny: Path) -> None:
-    (told,) = ask(tiny, {"eventSource": "aws:kafka", "records": {}})
-    error = json.loads(told["message"])
+def test_refusal_says_what_to_use_instead(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        function(tiny, monkeypatch)({"eventSource": "aws:kafka", "records": {}})
+    error = json.loads(str(caught.value))
     assert error["error_type"] == "UnsupportedEvent"
     for words in ("Amazon MSK", "Instead: read the topic with EventBridge Pipes", "MLPACK_EVENTS=direct"):
         assert words in error["error"]
@@ -115,8 +117,14 @@ def test_refusal_says_what_to_use_instead(tiny: Path) -> None:
         ({}, {"Records": [sqs(REQUEST)["Records"][0], 7]}, "refused an SQS queue: record 1 of the event is no object"),
     ],
 )
-def test_settings_say_what_is_taken_and_what_is_an_error(tiny: Path, env: dict[str, str], event: Any, expected: str) -> None:
-    (told,) = ask(tiny, event, **env)
+def test_settings_say_what_is_taken_and_what_is_an_error(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, env: dict[str, str], event: Any, expected: str
+) -> None:
+    call = function(tiny, monkeypatch, **env)
+    try:
+        told = {"answer": call(event)}
+    except RuntimeError as error:
+        told = {"raised": type(error).__name__, "message": str(error)}
     assert outcome(told).startswith(expected)
 
 

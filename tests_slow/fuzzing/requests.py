@@ -226,6 +226,20 @@ def cleaned(whole: Any) -> Any:
     return whole
 
 
+def enveloped(random: Random, body: str) -> str:
+    """As SNS puts it into a queue, now and then with a part that is not as it should be."""
+    parts: dict[str, Any] = {
+        "Type": "Notification",
+        "TopicArn": "arn:aws:sns:eu-west-1:1:t",
+        "Message": body,
+        "MessageAttributes": {},
+    }
+    if random.random() < 0.1:
+        odd = (None, [], {"trace_id": {"Value": "t"}}, {"trace_id": {"Value": 3}}, {"x": "y"})
+        parts["MessageAttributes"] = random.choice(odd)
+    return json.dumps(parts)
+
+
 def message(random: Random, request: Request) -> dict[str, Any]:
     """As SQS hands it to a worker."""
     attributes: dict[str, Any] = {}
@@ -260,10 +274,11 @@ def message(random: Random, request: Request) -> dict[str, Any]:
     system = {"ApproximateReceiveCount": random.choice(("1", "1", "2", "50")), "SentTimestamp": "1700000000000"}
     if random.random() < 0.2:
         system["AWSTraceHeader"] = random.choice(("Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700", extremes.text(random)))
+    body = request.body.decode("utf-8", "replace") if request.correct is None else request.body.decode()
     return {
         "MessageId": f"m-{request.number}",
         "ReceiptHandle": "handle",
-        "Body": request.body.decode("utf-8", "replace") if request.correct is None else request.body.decode(),
+        "Body": enveloped(random, body) if random.random() < 0.2 else body,
         "Attributes": system,
         "MessageAttributes": attributes,
     }
