@@ -383,7 +383,7 @@ def test_a_container_registry_that_removes_nothing_is_a_warning(
     monkeypatch.setattr(time, "time", lambda: now() + 100 * 24 * 3600)
     everything = ("gc", "--keep", 1, "--days", 0, "--grace", 0, "--yes")
     sh(*everything)
-    assert "warning: 2 images that nobody needs left in the container registry" in sh.err
+    assert "warning: 2 images without a release stay in the container registry" in sh.err
     assert "storage.delete.enabled" in sh.err
     made = sh.json(*everything)
     assert sorted(each["image"] for each in made["refused"]) == sorted(gone[:2])

@@ -125,7 +125,7 @@ def _summary(plan: CollectionPlan, *, removed: bool) -> str:
 
 def _refusal_note(plan: CollectionPlan) -> str:
     """One line for all refused images, with the first reason; --json has the others."""
-    images = f"{words.count(len(plan.refused), 'image')} that nobody needs left in the container registry"
+    images = f"{words.count(len(plan.refused), 'image')} without a release stay in the container registry"
     return f"{images}: {plan.refused[0].why}. The next gc asks again; --json names each"
 
 

@@ -62,7 +62,7 @@ def _ci(env: Mapping[str, str]) -> _Ci:
 
 
 class _SafeStream:
-    """A stream that drops text when it is closed or full: there is nobody to tell."""
+    """A stream that drops text when it is closed or full, because no other stream is left for an error."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -198,7 +198,7 @@ def pull(  # noqa: PLR0913 - click hands every option over by itself
             return stdout.path(client.pull(release, out, unpacked=unpacked))
         target = out or Path(Path(client.path_of(release, file)).name)
         if stdout.printable(target) is None:
-            raise RecipeError(f"{target}: this name cannot be printed as one line; say with --out what the file is to be called")
+            raise RecipeError(f"{target}: this name cannot be printed as one line: name the file with --out")
         return stdout.path(client.pull_file(release, file, target))
 
 

@@ -57,7 +57,7 @@ def json(value: Any) -> None:
 
 
 def document(text: str) -> None:
-    """Print the text of a file (a recipe, a template). Whoever wrote it has escaped its parts."""
+    """Print the text of a file (a recipe, a template). Its author has escaped the parts."""
     _write(text.encode("utf-8", "backslashreplace"))
 
 

@@ -211,12 +211,12 @@ def _share(size: int, total: int) -> str:
 
 
 def _part(operations: int | None, graph: GraphRecord) -> str:
-    counted = graph.operations
-    if operations is None or counted is None or not counted.total:
+    graph_work = graph.operations
+    if operations is None or graph_work is None or not graph_work.total:
         return "–"
-    # A share of what is known says nothing where much is not.
-    whole = not counted.unknown_shapes
-    return f"{_share(operations, counted.total)} of operations" if whole else f"{_million(operations)} operations"
+    # A share of the known operations means little where many are unknown.
+    whole = not graph_work.unknown_shapes
+    return f"{_share(operations, graph_work.total)} of operations" if whole else f"{_million(operations)} operations"
 
 
 def _million(count: float) -> str:

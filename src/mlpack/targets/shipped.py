@@ -1,7 +1,7 @@
 """Unpack and boot any package, by the row of its target.
 
 Promises:
-- The files that come out are those that package.json lists, whoever reads the form (`format.unpacking`).
+- The files that come out are those that package.json lists, in whatever form the package ships (`format.unpacking`).
 - A package for another processor is not started.
 
 Will not: write a package, or know a target by name.

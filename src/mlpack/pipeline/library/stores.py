@@ -23,8 +23,8 @@ def prune(root: Path, max_bytes: int | None, *, dry_run: bool) -> PruneResult:
     pruned = care.prune(root, sys.maxsize if max_bytes is None else max_bytes, dry_run=dry_run)
     if pruned is None:
         raise MlpackError(
-            f"nothing was removed from {root}: this system has no locks of open files (F_OFD_SETLK), so nobody can say "
-            "what running builds use. With no build at work, remove the directory"
+            f"nothing was removed from {root}: this system has no locks of open files (F_OFD_SETLK), so mlpack cannot "
+            "know what running builds use. With no build at work, remove the directory"
         )
     return _result(pruned, max_bytes, dry_run=dry_run)
 

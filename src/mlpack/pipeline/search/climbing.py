@@ -177,8 +177,8 @@ class Climbing:
             return "no rung is inside every budget"
         best = min(slow, key=lambda form: form.step.ratio or 0.0).step
         return (
-            f"no rung is inside every budget: what keeps the accuracy is too slow ({best.name}: {best.ratio:.2f} × its float's "
-            "median latency), and what is quicker loses too much"
+            f"no rung is inside every budget: forms that keep the accuracy are too slow ({best.name}: {best.ratio:.2f} × its "
+            "float's median latency), and quicker ones lose too much"
         )
 
     def _evaluate_proven(self, rung: Rung, spend: Callable[[float], None]) -> Form:

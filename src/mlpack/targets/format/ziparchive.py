@@ -161,7 +161,7 @@ def _verify(path: Path, members: list[Member]) -> None:
                     while chunk := stream.read(_CHUNK_BYTES):
                         state.update(chunk)
                 if state.hexdigest() != member.digest.hex:
-                    raise PackError(f"{member.source} changed while it was packed: build again, with nobody writing to it")
+                    raise PackError(f"{member.source} changed while it was packed: build again while no program writes to it")
     except (zipfile.BadZipFile, zlib.error) as error:
         raise PackError(
             f"the zip could not be read back ({error}): a source changed while it was packed, or the disk fails"
