@@ -33,15 +33,15 @@ _INVOKE = "/2015-03-31/functions/function/invocations"
 
 
 def make(name: str, root: Path) -> Path:
-    """One of `PACKAGES`: model `tiny`, version 3. A worker's package serves as a function's, too."""
+    """One of `PACKAGES`: model `tiny`, version 3. A worker's package serves as a function's and as a container's, too."""
     graph, settings = PACKAGES[name]
     return add_botocore(package(root, graph, target="cpu-worker", worker={"max_batch": 4}, **settings))
 
 
 @contextmanager
-def worker(root: Path, _: Path) -> Iterator[int]:
-    """A worker's process."""
-    process = Process(root).ready()
+def process_of(entrance: str, root: Path, _: Path) -> Iterator[int]:
+    """A process that stays: a worker's, or a container's."""
+    process = Process(root, entrance=entrance).ready()
     try:
         yield process.port
     finally:
@@ -69,7 +69,11 @@ def function(form: str, root: Path, rie: Path) -> Iterator[int]:
         process.wait(20)
 
 
-ENTRANCES: dict[str, Entrance] = {"worker": worker, **{form: partial(function, form) for form in FORMS}}
+ENTRANCES: dict[str, Entrance] = {
+    "worker": partial(process_of, "worker"),
+    "container": partial(process_of, "serve"),
+    **{form: partial(function, form) for form in FORMS},
+}
 
 
 def _invoke(port: int, event: dict[str, Any]) -> Any:
