@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pickle
 import re
@@ -11,10 +12,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.runtime.tiny_packages import word_tokenizer
 from tests.support.workshop import Workshop
 
 from mlpack.core.digest import of_bytes
 from mlpack.core.records import Recipe, Source, Step, TensorSpec
+from mlpack.core.serving import Serve
 from mlpack.errors import PassError, RecipeError
 from mlpack.graphs import files
 from mlpack.passes.quantize import Quantize
@@ -144,6 +147,20 @@ def test_a_link_without_its_file_is_told(wanted: Recipe, store: Store, tmp_path:
     (folder / ".cache").write_bytes(b"x")
     taken = transform.take_source(asked, store, ())
     assert [path.name for path in store.path(taken.tree).iterdir()] == ["config.json"]
+
+
+def test_the_recipes_tokenizer_comes_along_with_an_onnx_file(wanted: Recipe, store: Store) -> None:
+    alone = transform.take_source(wanted, store, ())
+    word_tokenizer(wanted.root / "words.json")
+    asked = dataclasses.replace(wanted, serve=Serve(tokenizer="words.json", max_length=7))
+    taken = transform.take_source(asked, store, ())
+    kept = json.loads((store.path(taken.tree) / "tokenizer.json").read_bytes())
+    assert kept["truncation"]["max_length"] == 7
+    assert kept["padding"]["pad_token"] == "[PAD]"
+    assert not (store.path(alone.tree) / "tokenizer.json").exists()
+    (wanted.root / "words.json").write_text("{}")
+    with pytest.raises(PassError, match=r"words\.json"):
+        transform.take_source(asked, store, ())
 
 
 def test_an_action_names_config_input_data_and_tools() -> None:

@@ -32,7 +32,7 @@ from mlpack.errors import PassError, RecipeError
 from mlpack.evaluation.data import reader, sources
 from mlpack.graphs.files import write_signature
 from mlpack.passes import PASSES
-from mlpack.passes.export import extras, huggingface, tasks
+from mlpack.passes.export import extras, hf_tokenizer, huggingface, tasks
 from mlpack.store.local import Action, Entry, Store, flatten
 
 Bindings = Mapping[str, tuple[Digest, Path]]
@@ -278,6 +278,7 @@ def _take_onnx(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Entry:
     """Two actions. The graph alone decides which external files it has. The graph and those files decide the model, together with
     the evaluation data where only running the graph tells its outputs."""
     path = recipe.root / recipe.source.reference
+    tokenizer = recipe.root / recipe.serve.tokenizer if recipe.serve.tokenizer else None
     graph = digest.of_file(path)
     listing: dict[str, Any] = {"kind": "source/onnx-files", "graph": str(graph), "version": 2}
     with store.entry(listing) as entry:
@@ -297,12 +298,15 @@ def _take_onnx(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Entry:
         "outside": {name: str(digest.of_file(_external_file(path, name))) for name in outside},
         "inputs": inputs,
         **({} if external_files["says_all"] else {"data": str(sources.fingerprint(recipe.evaluation, roots))}),
+        **({"tokenizer": [str(digest.of_file(tokenizer)), recipe.serve.max_length]} if tokenizer else {}),
     }
     with store.entry(action) as model_entry:
         if not model_entry.hit:
             from mlpack.graphs.foreign import adopt
 
             adopt.adopt(path, recipe.inputs, model_entry.dir, partial(_calls, recipe, roots, path.parent))
+            if tokenizer is not None:
+                hf_tokenizer.write_given(tokenizer, model_entry.dir, recipe.serve.max_length)
     return model_entry
 
 
