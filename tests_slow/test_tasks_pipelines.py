@@ -32,9 +32,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def built(folder: Path, store: Store, rows: Sequence[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, *more: str) -> Service:
-    """The float package of the model in `folder`, which was booted with its sample, as a service."""
+    """The float package of the model in `folder`, which was booted with its sample, as a service. `more`: lines of the recipe."""
     (folder / "eval.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    recipe = ["name: tried", "source: {huggingface: model}", "data: {evaluation: eval.jsonl}", "variants: {fp32: []}", *more]
+    source = () if any(line.startswith("source:") for line in more) else ("source: {huggingface: model}",)
+    recipe = ["name: tried", *source, "data: {evaluation: eval.jsonl}", "variants: {fp32: []}", *more]
     (folder / "recipe.yaml").write_text("\n".join([*recipe, "targets: {lambda-zip: {}}"]))
     tried = tryout.try_out(folder / "recipe.yaml", store)
     assert tried.code == ExitCode.OK, tried.error
@@ -132,3 +133,51 @@ def test_answers_are_the_spans_of_a_pipeline(tmp_path: Path, store: Store, monke
         parameters: dict[str, Any] = [{}, {"top_k": 3}, {"handle_impossible_answer": True}, {"align_to_words": False}][at % 4]
         asked = {"question": question, "context": context}
         check(ask(service, {"inputs": asked, "parameters": parameters}), expected(**asked, **parameters), asked)
+
+
+def exported(loaded: Any, folder: Path) -> None:
+    """The bare model as hubs have it: onnx/model.onnx with a vector for each token."""
+    (folder / "onnx").mkdir()
+    axes = {0: "batch", 1: "sequence"}
+    names = ["input_ids", "attention_mask"]
+
+    class Hidden(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = loaded
+
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own age
+        torch.onnx.export(
+            Hidden().eval(), (torch.ones(2, 7, dtype=torch.int64), torch.ones(2, 7, dtype=torch.int64)),
+            str(folder / "onnx/model.onnx"), input_names=names, output_names=["last_hidden_state"], dynamo=False,
+            dynamic_axes=dict.fromkeys((*names, "last_hidden_state"), axes),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["huggingface", "onnx"])
+def test_vectors_are_pooled_and_of_length_one(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    loaded, tokenizer = saved(tmp_path / "model", "BertModel", "words")
+    names = ("Transformer", "Pooling", "Normalize")
+    modules = [{"type": f"sentence_transformers.models.{name}", "path": f"1_{name}"} for name in names]
+    (tmp_path / "model/modules.json").write_text(json.dumps(modules))
+    (tmp_path / "model/1_Pooling").mkdir()
+    (tmp_path / "model/1_Pooling/config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
+    more: tuple[str, ...] = ()
+    if form == "onnx":
+        exported(loaded, tmp_path / "model")
+        more = ("source: {onnx: model/onnx/model.onnx}", "serve: {tokenizer: model/tokenizer.json, max_length: 64}")
+    texts = list(sentences(SAMPLES, 40, seed=7))
+    service = built(tmp_path, store, [{"text": text} for text in texts[:4]], monkeypatch, *more)
+    inputs = tokenizer(texts, truncation=True, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        hidden, mask = loaded(**inputs).last_hidden_state, inputs["attention_mask"].unsqueeze(-1)
+        wanted = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
+    answer = ask(service, {"input": texts, "model": "any"})
+    got = np.array([row["embedding"] for row in answer["data"]])
+    assert np.abs(got - wanted.numpy()).max() < 1e-4
+    assert answer["usage"]["prompt_tokens"] == int(inputs["attention_mask"].sum())
+    assert ask(service, {"text": texts[0]})["outputs"]

@@ -59,7 +59,7 @@ def saved(folder: Path, architecture: str, kind: str, **config: Any) -> tuple[An
     words = tokenizer(kind)
     if kind != "words":
         words.model_input_names = ["input_ids", "attention_mask"]
-    family = architecture.partition("For")[0]
+    family = architecture.partition("For")[0].removesuffix("Model")
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64, "initializer_range": 0.6}
     padding = {"pad_token_id": words.pad_token_id}
     torch.manual_seed(0)
