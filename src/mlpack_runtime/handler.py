@@ -94,16 +94,17 @@ def _is_marked(event: "Any") -> bool:
 
 def _triggered(event: "Any", request_id: str, context: "Any") -> "tuple[Any, Reply | None]":
     """The answer to an event of another service; None and the event, perhaps in another form, where it is a request after all."""
-    from mlpack_runtime.triggers import dispatch, settings, sources
+    from mlpack_runtime.triggers import sources
 
-    told = _SETTINGS or settings.Settings({})
-    source = None if told.direct else sources.recognize(event)
+    source = None if _SETTINGS is not None and _SETTINGS.direct else sources.recognize(event)
     if source is None:
         return event, None
     if source.name == sources.LATTICE:
         return sources.as_http(event), None
+    from mlpack_runtime.triggers import dispatch, settings  # nothing that a request which only looks like an event should pay for
+
     if not _DISPATCH:
-        _DISPATCH.append(dispatch.Dispatch(SERVICE, told))
+        _DISPATCH.append(dispatch.Dispatch(SERVICE, _SETTINGS or settings.Settings({})))
     if not _DISPATCH[0].takes(source):
         return event, None
     left_ms = getattr(context, "get_remaining_time_in_millis", None)

@@ -90,6 +90,13 @@ def test_loop_first_answer_imports_nothing_else(tiny: Path) -> None:
     assert loaded(tiny, LOOP.format(EVENT=event)) - ALLOWED["loop"] - COMMON == set()
 
 
+def test_request_that_only_looks_like_an_event_adds_one_module(tiny: Path) -> None:
+    event = {"inputs": {"pixels": [[1, 1, 1, 1]], "marks": [2]}, "info": {}}
+    code = LOOP.format(EVENT=event).replace('b"outputs"', 'b"error"')
+    extra = {"mlpack_runtime.triggers", "mlpack_runtime.triggers.sources"}
+    assert loaded(tiny, code) - ALLOWED["loop"] - COMMON == extra
+
+
 def test_loop_first_answer_of_text_model_adds_only_tokenizer(texts: Path) -> None:
     extra = {"tokenizers", "importlib", "importlib._bootstrap", "importlib._bootstrap_external", "importlib.machinery", "warnings"}
     assert loaded(texts, LOOP.format(EVENT={"text": "the cat"})) - ALLOWED["loop"] - COMMON <= extra
