@@ -229,7 +229,9 @@ def test_minilm_as_function_and_layer_boots(project: Project, minilm: dict[str, 
 
 def test_minilm_for_the_other_processor_is_packed_unmeasured(project: Project, minilm: dict[str, Any], tmp_path: Path) -> None:
     project.edit("minilm", one_target(f"lambda-zip: {{arch: {OTHER}, memory_mb: 1769}}"), to="other")
-    done = project.mlpack("build", "recipes/other.yaml", "--keep", "all", "--out", project.out("other"), expect=5)
+    done = project.mlpack(
+        "build", "recipes/other.yaml", "--effort", "quick", "--keep", "all", "--out", project.out("other"), expect=5
+    )
     assert f"not measured: this machine is {HERE}" in done.stderr
     found = candidate(project.record("other"), f"int8@lambda-zip-{OTHER}")
     assert found["accuracy"]["value"] is None
