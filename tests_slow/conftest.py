@@ -32,8 +32,8 @@ MakeRuntime = Callable[..., Path]
 
 __all__ = ["aws", "aws_server"]
 
-RUNTIME = "runtime"
-"""How the temporary directories of runtime parts begin."""
+KEPT = "shared"
+"""How the temporary directories begin that files share."""
 
 
 # podman, buildah and the sizes that a cgroup may have are one of each on a machine.
@@ -128,12 +128,12 @@ def base(bookworm: Path, test_cache: Path) -> Base:
 @pytest.fixture(scope="module", autouse=True)
 def _tidy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What the tests of a file left in temporary directories goes at the file's end: together they leave tens of gigabytes, which a
-    CI machine may not have. Runtime parts stay, which files share, and so does all of a file that failed, for whoever looks."""
+    CI machine may not have. What files share stays, and so does all of a file that failed, for whoever looks."""
     failed_before = request.session.testsfailed
     yield
     if request.session.testsfailed == failed_before:
         for path in tmp_path_factory.getbasetemp().iterdir():
-            if not path.name.startswith(RUNTIME):
+            if not path.name.startswith(KEPT):
                 shutil.rmtree(path, ignore_errors=True)
 
 
@@ -162,6 +162,12 @@ def make_project(rie: Path, trixie: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session")
+def warm_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for the files that build the sample recipes to look at what comes out: a model is exported once."""
+    return tmp_path_factory.mktemp(f"{KEPT}-store")
+
+
+@pytest.fixture(scope="session")
 def make_runtime(test_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeRuntime:
     """The runtime part for a config's target and a Python, from the real index, each made once. Read only."""
     made: dict[tuple[object, ...], Path] = {}
@@ -171,7 +177,7 @@ def make_runtime(test_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         row = target(config)
         key = (config.arch, python, text, getattr(config, "layer", False), TARGETS[row.kind].needs(config))
         if key not in made:
-            made[key] = tmp_path_factory.mktemp(RUNTIME)
+            made[key] = tmp_path_factory.mktemp(f"{KEPT}-runtime")
             runtime_tree(request_for(config, python, text=text), made[key])
         return made[key]
 

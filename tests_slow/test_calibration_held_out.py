@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,9 @@ DROP = 0.01
 
 
 @pytest.fixture(scope="module")
-def project(make_project: MakeProject) -> Project:
+def project(make_project: MakeProject, warm_store: Path) -> Project:
     """The sample recipe without its line of calibration."""
-    made = make_project("fashion")
+    made = make_project("fashion", store=warm_store)
 
     def without(text: str) -> str:
         kept = [line for line in text.splitlines(keepends=True) if not line.lstrip().startswith("calibration:")]

@@ -32,9 +32,9 @@ SENTENCE = "the bank of a river, where the land slopes to the water"
 
 
 @pytest.fixture(scope="module")
-def project(make_project: MakeProject) -> Project:
+def project(make_project: MakeProject, warm_store: Path) -> Project:
     """Where the sample recipes are built."""
-    return make_project("fashion", "tabular", "minilm")
+    return make_project("fashion", "tabular", "minilm", store=warm_store)
 
 
 @pytest.fixture(scope="module")

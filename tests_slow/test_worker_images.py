@@ -223,8 +223,8 @@ def test_recipe_without_the_licence_ends_with_2_before_any_work(make_project: An
         assert "minilm-gpu.yaml" in said
 
 
-def test_sample_recipe_weighs_gpu_it_does_not_have_against_zip(make_project: Any, trixie: Path) -> None:
-    project: Project = make_project("minilm")
+def test_sample_recipe_weighs_gpu_it_does_not_have_against_zip(make_project: Any, warm_store: Path, trixie: Path) -> None:
+    project: Project = make_project("minilm", store=warm_store)
     record = project.build("minilm-gpu", "--base", trixie)
     found = {each["id"]: each for each in record["candidates"]}
     assert record["chosen"] in {"fp32@gpu-worker-x86_64", "fp16@gpu-worker-x86_64"}
