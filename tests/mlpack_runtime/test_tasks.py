@@ -157,6 +157,8 @@ def test_a_direct_answer_carries_the_trace_id(serving: Callable[..., Service]) -
 
 def test_limits_hold_for_documents_and_windows(serving: Callable[..., Service]) -> None:
     assert "rows" in message(ask(serving("rerank"), {"query": "a", "documents": ["cat"] * 10}, 413)).lower()
+    repeated = {"query": "cat " * 3, "documents": ["cat"] * 6}
+    assert "once for each document" in message(ask(serving("rerank"), repeated, 413))
     service = serving("token-classification")
     assert "text_chars" in message(ask(service, {"texts": ["a" * 40, "b" * 40]}, 413)).lower()
     assert "rows" in message(ask(service, {"text": " ".join("a" * 30), "stride": 3}, 413)).lower()

@@ -51,8 +51,11 @@ class Rerank(TextClassification):
             return
         name = "documents" if asked.form == _DOCUMENTS else "texts"
         asked.rest = documents = _documents(value[name], name, self.model.limits)
-        query: list[Text] = [single(value["query"], "query", self.model.limits)] * len(documents)
-        call.texts = paired(query, documents, self.model.limits)
+        query, limits = single(value["query"], "query", self.model.limits), self.model.limits
+        if len(query) * len(documents) > limits.text_chars:  # it was sent once
+            raise too_large("text_chars", "characters of the query, once for each document:", len(query) * len(documents), limits)
+        queries: list[Text] = [query] * len(documents)
+        call.texts = paired(queries, documents, limits)
 
     def answer(self, outputs: "Mapping[str, Tensor]", call: "Call") -> "Any":
         """`{"results": [{"index", "relevance_score"}]}`; for a query and `texts` a list as text-embeddings-inference has it."""

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 LEAST_ROOM = 4
 """Tokens of a text that a window has room for at least: with fewer, a long text would become a window for each token."""
+_HALF, _MOST = 4, 7
+"""Eighths of its room that a window may share with the one before, so that the number of windows follows from the text's length:
+half of it, and more beside a question, which may leave little room."""
 _SPACE = "Ġ"
 """A space at the beginning of a token, as byte-level tokenizers write it."""
 _COLUMNS = ("ids", "type_ids", "offsets", "word_ids", "sequence_ids", "tokens")
@@ -57,7 +60,7 @@ def give(call: "Call", name: str, windows: "list[Window]", limits: "Limits") -> 
 def of_text(tokenizer: "Any", text: str, size: Size) -> "list[Window]":
     """The windows of one text. Raises RequestError for more of them than rows are taken."""
     before, body, after = _parts(tokenizer.encode(text), text, 0)
-    return _windows(before, body, after, size)
+    return _windows(before, body, after, size, _HALF)
 
 
 def of_pair(tokenizer: "Any", first: str, second: str, size: Size, *, cut: int) -> "list[Window]":
@@ -67,16 +70,18 @@ def of_pair(tokenizer: "Any", first: str, second: str, size: Size, *, cut: int) 
     before, head, behind = _parts(tokenizer.encode(first, ""), first, 0)
     ahead, tail, after = _parts(tokenizer.encode("", second), second, 1)
     if not head[0]:
-        return _windows(ahead, tail, after, size)
+        return _windows(ahead, tail, after, size, _MOST)
     if not tail[0]:
-        return _windows(before, head, behind, size)
+        return _windows(before, head, behind, size, _MOST)
     between = [column[len(before[0]) :] for column in ahead]
     if cut:
-        return _windows(_joined(before, head, between), tail, after, size)
-    return _windows(before, head, _joined(between, tail, after), size)
+        return _windows(_joined(before, head, between), tail, after, size, _MOST)
+    return _windows(before, head, _joined(between, tail, after), size, _MOST)
 
 
-def _windows(before: "list[list[Any]]", body: "list[list[Any]]", after: "list[list[Any]]", size: Size) -> "list[Window]":
+def _windows(
+    before: "list[list[Any]]", body: "list[list[Any]]", after: "list[list[Any]]", size: Size, eighths: int
+) -> "list[Window]":
     beside, length = len(before[0]) + len(after[0]), len(body[0])
     room = size.most - beside
     if length <= room or not length:
@@ -85,7 +90,7 @@ def _windows(before: "list[list[Any]]", body: "list[list[Any]]", after: "list[li
         raise RequestError(
             f"a window has {size.most} tokens, of which question and special tokens take {beside}: shorten the question"
         )
-    stride = min(size.stride, room * 7 // 8)  # so that the number of windows follows from the text's length
+    stride = min(size.stride, room * eighths // 8)  # so that the number of windows follows from the text's length
     begins = range(0, max(1, length - stride), room - stride)
     if len(begins) > size.limits.rows:
         raise too_large("rows", f"windows of a text of {length} tokens:", len(begins), size.limits)
