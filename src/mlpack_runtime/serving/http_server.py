@@ -348,6 +348,8 @@ class _Share:
 
     def end(self) -> None:
         """Give it back."""
+        if not self._had:  # of almost every request
+            return
         with self._whole._changed:
             self._whole._held -= self._had
             self._had = 0

@@ -119,6 +119,7 @@ def _lines(model: Path, look: _Look) -> Iterator[str]:
     yield "targets:"
     yield "  lambda-zip: {arch: x86_64, memory_mb: 1769}   # 1769 MB is one whole vCPU"
     yield "  # lambda-image: {arch: arm64}"
+    yield "  # container: {memory_mb: 2048}   # HTTP on Kubernetes, Cloud Run, Fargate, SageMaker"
     yield "budgets:   # hard limits: a build that misses one fails"
     if proposed.drop is None:
         yield "  # accuracy_drop: 0.1   # absolute, against the float model: in the unit of the labels"
