@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import mlpack_runtime
 from mlpack.pipeline.packing import runtime_part
 from mlpack.pipeline.packing.runtime_part import FUNCTION, RuntimeRequest
+from mlpack.recipe import tasks
 
 SOURCES = Path(mlpack_runtime.__file__).parent
 WORKERS = {"queueing/worker", "queueing/sqs", "queueing/consumer", "serving/batching", "backend", "tensorrt/verbs", "frontdoor"}
@@ -57,6 +59,15 @@ def test_a_functions_key_does_not_change_with_a_workers_modules() -> None:
     function = RuntimeRequest(python="3.11", arch="x86_64", text=False, pins=())
     worker = RuntimeRequest(python="3.11", arch="x86_64", text=False, pins=(), needs=("engine", "aws"))
     assert runtime_part.runtime_key(function)["runtime"] != runtime_part.runtime_key(worker)["runtime"]
+
+
+def test_a_package_carries_the_modules_of_its_own_task_alone() -> None:
+    plain = RuntimeRequest(python="3.11", arch="x86_64", text=True, pins=())
+    rerank = dataclasses.replace(plain, modules=(tasks.module_of("rerank"),))
+    carried = set(runtime_part._source_names(SOURCES, rerank)) - set(runtime_part._source_names(SOURCES, plain))
+    names = ("__init__", "requests", "rerank", "scores", "text_classification")
+    assert carried == {f"tasks/{name}.py" for name in names}
+    assert runtime_part.runtime_key(plain)["runtime"] != runtime_part.runtime_key(rerank)["runtime"]
 
 
 def test_reachable_follows_packages_and_every_form_of_import(tmp_path: Path) -> None:

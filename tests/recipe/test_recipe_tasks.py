@@ -55,6 +55,17 @@ def test_labels_stand_in_the_order_of_the_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("config", "number"),
+    [({"id2label": {"99999999": "a"}}, 10_000), ({"num_labels": 10**12}, 10_000), ({"id2label": {"9" * 5000: "a"}}, 1)],
+)
+def test_a_config_cannot_ask_for_labels_without_end(tmp_path: Path, config: dict[str, Any], number: int) -> None:
+    folder = described(tmp_path, "BertForSequenceClassification", problem_type="regression", **config)
+    settings = look(folder, (one("columns"),))
+    assert settings is not None
+    assert len(settings["labels"]) == number
+
+
+@pytest.mark.parametrize(
     ("config", "columns", "task", "activation"),
     [
         ({"id2label": {"0": "x", "1": "y"}}, 2, "text-classification", "softmax"),

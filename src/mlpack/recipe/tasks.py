@@ -56,6 +56,8 @@ _TOKEN_VECTORS = ("last_hidden_state", "token_embeddings")
 _HEADS = {name: name for name in ("text-classification", "token-classification", "question-answering")} | {
     heads.FEATURES: "embeddings"
 }
+_LABELS_MOST = 10_000
+"""Of a model whose graph does not say how many columns it has."""
 _TOKEN_FILES = ("tokenizer_config.json", "special_tokens_map.json")
 
 
@@ -201,9 +203,8 @@ def _labels(name: str, serve: Serve, config: Mapping[str, Any], read: Mapping[st
     (columns,) = (spec.shape[-1] for spec in signature.outputs if spec.name == read["output"])
     written = config.get("id2label")
     names = {str(key): str(value) for key, value in written.items()} if isinstance(written, dict) else {}
-    number = (
-        columns if isinstance(columns, int) else max((int(key) + 1 for key in names if key.isdecimal()), default=_count(config))
-    )
+    numbers = [int(key) for key in names if key.isdecimal() and len(key) < 10]
+    number = columns if isinstance(columns, int) else min(max(numbers) + 1 if numbers else _count(config), _LABELS_MOST)
     labels = [names.get(str(at), f"LABEL_{at}") for at in range(number)]
     if serve.labels is not None:
         if isinstance(columns, int) and len(serve.labels) != columns:
