@@ -73,7 +73,8 @@ def split(headers: "Mapping[str, str]", body: bytes, limits: Limits = DEFAULTS) 
     try:
         return jsontext.loads(view[begin:size]), view[size:]
     except ValueError as error:
-        raise RequestError(f"the body is not JSON: {error}") from None
+        why = "it begins as gzip does: say Content-Encoding: gzip" if bytes(view[:2]) == b"\x1f\x8b" else error
+        raise RequestError(f"the body is not JSON: {why}") from None
 
 
 def deadline_ms(headers: "Mapping[str, str]") -> "int | None":

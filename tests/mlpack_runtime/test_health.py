@@ -20,6 +20,7 @@ from mlpack_runtime.service import open_service
 from mlpack_runtime.serving import http_head
 from mlpack_runtime.serving.health import Server
 from mlpack_runtime.serving.http_head import Request
+from mlpack_runtime.serving.http_listener import Bounds
 
 READY: dict[str, str] = {"reason": ""}
 
@@ -258,6 +259,19 @@ def test_compressed_body_that_is_too_much_is_refused(server: Server, monkeypatch
     status, answer, _ = ask(server, "POST", "/", gzip.compress(b" " * 100_001), **{"Content-Encoding": "gzip"})
     assert (status, answer["error_type"]) == (413, "PayloadTooLarge")
     assert server.connections.held == 0
+
+
+def test_what_a_body_becomes_counts_among_bytes_that_are_held(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "ROOT", str(texts))
+    server = Server(0, lambda: "", host="127.0.0.1", bounds=Bounds({"MLPACK_HTTP_HELD_BYTES": "200000"}))
+    server.service = open_service()
+    server.start()
+    try:
+        status, answer, _ = ask(server, "POST", "/", gzip.compress(b" " * 1_000_000), **{"Content-Encoding": "gzip"})
+        assert (status, "MLPACK_HTTP_HELD_BYTES" in answer["error"]) == (413, True)
+        assert server.connections.held == 0
+    finally:
+        server.stop(5)
 
 
 def test_encoding_that_is_not_known_is_told_what_is(server: Server) -> None:

@@ -462,6 +462,11 @@ def test_lengths_of_many_digits_are_refused(stated: str) -> None:
     assert len(str(caught.value)) < 300
 
 
+def test_a_compressed_body_that_does_not_say_so_is_known() -> None:
+    with pytest.raises(RequestError, match="begins as gzip does: say Content-Encoding"):
+        protocol.split({}, b"\x1f\x8b\x08\x00")
+
+
 def test_a_byte_order_mark_is_passed_over() -> None:
     assert protocol.split({}, b"\xef\xbb\xbf{}")[0] == {}
     value, binary = protocol.split({protocol.HEADER_LENGTH: "5"}, b"\xef\xbb\xbf{}\xef\xbb\xbf")
