@@ -125,7 +125,7 @@ def test_auto_skips_what_makes_no_sense_and_plan_says_so_once(workshop: Workshop
     assert int8["reasons"] == [rows[int8["id"]].skipped]
     assert "(no weights)" in int8["reasons"][0]
     assert rows[int8["id"]].why is None
-    assert "compared with" in str(rows["fp32@lambda-zip-x86_64"].why)
+    assert "the baseline of every comparison" in str(rows["fp32@lambda-zip-x86_64"].why)
 
 
 @pytest.mark.slow
