@@ -367,9 +367,9 @@ class Result:
     """Where a build's directory has the script that runs the failed step alone."""
     over_limit: str | None = None
     trail: Trail | None = None
-    anatomy: Mapping[str, Any] | None = None
-    """What the model's graph is made of; None where there is none, or it could not be found out."""
     """None where nothing was searched for: no step of the candidate can be varied, or the recipe says so."""
+    anatomy: Mapping[str, Any] | None = None
+    """The operators, weights and work of the model's graph; None where there is no graph, or it could not be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
