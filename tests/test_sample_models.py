@@ -111,8 +111,8 @@ def test_recipe_is_short_and_every_path_in_it_exists(path: Path) -> None:
     assert all((path.parent / name).is_file() for name in named if name)
 
 
-def test_recipes_are_one_a_sample_and_one_a_kind_of_worker() -> None:
-    assert [path.stem for path in RECIPES] == ["fashion-worker", "fashion", "minilm-gpu", "minilm", "tabular"]
+def test_recipes_are_one_a_sample_and_one_a_kind_of_image() -> None:
+    assert [path.stem for path in RECIPES] == ["fashion-container", "fashion-worker", "fashion", "minilm-gpu", "minilm", "tabular"]
 
 
 def test_write_npz_same_arrays_give_same_bytes(tmp_path: Path) -> None:
