@@ -28,7 +28,7 @@ FIELDS: dict[str, tuple[str, str, set[str]]] = {
     "budgets.cost_per_million": ("accuracy_drop: 0.5", "accuracy_drop: 0.5, cost_per_million: 900USD", set()),
     "budgets.accept_estimates": ("accuracy_drop: 0.5", "accuracy_drop: 0.5, accept_estimates: true", set()),
     "budgets.isa": ("accuracy_drop: 0.5", "accuracy_drop: 0.5, isa: proven", set()),
-    "prefer": ("prefer: size", "prefer: latency", set()),
+    "prefer": ("prefer: size", "prefer: latency", {"boot"}),  # of the other candidate, where that is the quicker one
     "tags": ("search: off", "search: off\ntags: {team: vision}", set()),
     "search": ("search: off", "search: {minutes: 3}", {"accuracy", "rung"}),
     "accept_licenses": ("search: off", "search: off\naccept_licenses: []", set()),

@@ -342,7 +342,7 @@ def test_sixteen_bits_are_a_rung_where_the_float_is_too_large(tmp_path: Path) ->
     assert one["package"]["size_bytes"] < float_
     assert 0 < one["accuracy"]["drop"] <= 1e-6
     rows = {row.id: row.search for row in outlook.foresee(made.recipe, made.store, (made.root,), None)}
-    assert "16-bit float, until" in str(rows[INT8])
+    assert "16-bit float; until" in str(rows[INT8])
 
 
 @pytest.mark.slow
