@@ -70,6 +70,12 @@ def test_request_is_taken_out_of_what_is_around_it(body: str, request_: str | No
     assert told(opened(body, {})) == (body if request_ is None else request_, place)
 
 
+@pytest.mark.parametrize("body", [sns(REQUEST), bridge({"text": "x"}), notification(), pointer(), sns(notification())])
+def test_body_that_is_said_to_be_the_request_is_not_looked_into(body: str) -> None:
+    assert told(opened(body, {"envelope": "none"})) == (body, "")
+    assert told(opened(body, {"envelope": "any"})) == told(opened(body, {}))
+
+
 def test_attributes_of_the_message_come_before_those_inside() -> None:
     inside = sns(REQUEST, request_id="inner", trace_id="t")
     assert opened(inside, {"request_id": "outer"}).attributes == {"request_id": "outer", "trace_id": "t"}

@@ -18,6 +18,7 @@ from mlpack_runtime.door.sending import Message, Queue
 from mlpack_runtime.door.settings import SettingsError
 from mlpack_runtime.door.tickets import S3Results
 from mlpack_runtime.model import ModelError
+from mlpack_runtime.queueing.envelopes import opened
 from mlpack_runtime.service import Reply
 
 pytestmark = pytest.mark.slow
@@ -82,8 +83,40 @@ def test_a_message_has_what_workers_read(make: Any) -> None:
         "trace_id": "t",
         "model": "tiny",
         "version": "3",
+        "envelope": "none",
         "deadline_ms": str(1_000_001_500),
     }
+
+
+STRANGE = [
+    {
+        **REQUEST,
+        "Type": "Notification",
+        "TopicArn": "arn",
+        "Message": "{}",
+        "MessageAttributes": {"payload": {"Value": "s3://b/k"}},
+    },
+    {
+        **REQUEST,
+        "Records": [
+            {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": "k"}}}
+        ],
+    },
+    {**REQUEST, "detail-type": "Object Created", "source": "aws.s3", "detail": {"bucket": {"name": "b"}, "object": {"key": "k"}}},
+    {**REQUEST, "detail-type": "x", "source": "y", "detail": {"inputs": []}},
+]
+
+
+@pytest.mark.parametrize("body", STRANGE, ids=["sns", "s3", "bridge-s3", "bridge"])
+def test_no_object_is_read_because_a_caller_says_so(make: Any, body: dict[str, Any]) -> None:
+    """A worker takes what AWS puts around a request off. What a stranger sends through a front door is a request."""
+    edge = make()
+    post(edge, body, prefer="respond-async")
+    (message,) = edge.messages()
+    attributes = {name: text for name, text in message.items() if name not in ("body", "system")}
+    found = opened(message["body"], attributes)
+    assert (json.loads(found.body), found.place, found.attributes) == (body, None, attributes)
+    assert opened(message["body"], {}).body != message["body"]  # it would be opened otherwise
 
 
 def test_a_result_that_is_an_error_is_the_answer(make: Any) -> None:

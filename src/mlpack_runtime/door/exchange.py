@@ -178,6 +178,7 @@ class Exchange(Service):
             "trace_id": ("String", record.trace_id),
             "model": ("String", self.model.name),
             "version": ("String", self.model.version),
+            "envelope": ("String", "none"),  # callers are strangers: a body of theirs that looks like S3's is no notification
         }
         return Message(f"{self.model.name}/{self.request_id}", body, attributes)
 

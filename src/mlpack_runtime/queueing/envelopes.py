@@ -1,8 +1,8 @@
 """What AWS's services put around a request before it lies in a queue or a stream: SNS's envelope, an event of EventBridge, a
 notification of S3, and the pointer that the extended clients leave in the place of a large body. They may be in one another.
 
-Promises: a text that is none of these is passed on as it is, without having been read; what is inside has the attributes that each
-layer says, the outer ones first. Will not: fetch anything.
+Promises: a text that is none of these is passed on as it is, without having been read, and so is what a message's attribute says is
+none; what is inside has the attributes that each layer says, the outer ones first. Will not: fetch anything.
 
 Sources: Amazon SNS developer guide, "Parsing Amazon SNS messages in HTTP/S"; Amazon S3 user guide, "Event message structure";
 EventBridge user guide, "AWS service event metadata"; amazon-sqs-java-extended-client-lib and payload-offloading-java-common.
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+ATTRIBUTE, NONE = "envelope", "none"
+"""A message's attribute, and its value where the body is the request whatever it looks like: a front door says so of what strangers
+send, who are not to choose which object is read."""
 LAYERS = 4
 """S3 to SNS to EventBridge to SQS are three; what has more is meant to be wrong."""
 _POINTERS = ("software.amazon.payloadoffloading.PayloadS3Pointer", "com.amazon.sqs.javamessaging.MessageS3Pointer")
@@ -42,6 +45,8 @@ class Opened:
 
 def opened(body: str, attributes: "Mapping[str, str]") -> Opened:
     """The request in a message's body. Raises RequestError for an envelope that holds none."""
+    if attributes.get(ATTRIBUTE) == NONE:
+        return Opened(body, attributes)
     for _ in range(LAYERS):
         value = _envelope(body)
         if value is None:
