@@ -131,14 +131,18 @@ def test_requests_inside_of_awss_envelopes_are_answered(root: Path, place: Place
     place.send([pointer, {"s3BucketName": "results", "s3Key": "in/a b.json"}], request_id="extended")
     place.send([pointer, {"s3BucketName": "results", "s3Key": "gone"}], request_id="gone")
     tried = place.send({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "results"})
+    answered = {"bucket": {"name": "results"}, "object": {"key": "answers/tiny/sns.json", "size": 9}}
+    own = place.send({"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": answered}]})
+    said = place.send(created, envelope="none")  # as a front door says of what its callers send
     worker = place.worker(root).ready()
     shapes = {"sns": [1, 5], "bridge": [1, 5], "s3": [4, 5], "s3-sns": [4, 5], "extended": [4, 5]}
     assert {name: place.answer(name)[1]["outputs"][0]["shape"] for name in shapes} == shapes
     assert place.answer("gone")[0] == 404
     until(lambda: place.counts() == (0, 0), "an empty queue")
     assert worker.end() == 0
-    assert place.result(tried) is None
-    assert worker.said(f"message {tried} asks for nothing")
+    assert [place.result(name) for name in (tried, own)] == [None, None]
+    assert all(worker.said(f"message {name} asks for nothing") for name in (tried, own))
+    assert place.answer(said)[0] == 400
 
 
 def test_what_fails_here_comes_back_until_redrive_ends_it(tmp_path: Path, aws: AwsServer, monkeypatch: Any) -> None:

@@ -45,6 +45,9 @@ class Consumer:
 
     opens = True
     """Whether requests are taken out of AWS's envelopes; else a message's body is the request, whatever it is."""
+    own = ""
+    """What addresses of this worker's answers begin with: a notification about one asks for nothing, or its answer would be the
+    next one's request, without end."""
 
     def __init__(self, service: "Service", queue: "Queue", keeper: "Keeper", deleter: "Deleter", results_: "Results") -> None:
         self._service = service
@@ -106,7 +109,10 @@ class Consumer:
         """What is in the message's envelopes, where it is not to be passed on as it is."""
         if not self.opens:
             return Opened(delivery.body, delivery.attributes)
-        return envelopes.opened(delivery.body, delivery.attributes)
+        opened = envelopes.opened(delivery.body, delivery.attributes)
+        if self.own and opened.place is not None and opened.place.uri.startswith(self.own):
+            opened.nothing = f"it is about an answer of this package below {self.own}"
+        return opened
 
     def _reply(self, delivery: "Delivery", letter: Letter, opened: Opened) -> Reply:
         metrics = {"queue_age_ms": delivery.age_ms, "retries": float(delivery.receives - 1)}

@@ -47,6 +47,7 @@ class Intake:
         self._assured, self._asking = False, threading.Lock()
         self._consumer = Consumer(service, self._queue, self._keeper, self._deleter, self._place)
         self._consumer.opens = settings.opens
+        self._consumer.own = results.folder(settings.results, service.model.name)
         self._inbox: SimpleQueue[Delivery] = SimpleQueue()
         self._free = settings.prefetch
         self._changed = threading.Condition()

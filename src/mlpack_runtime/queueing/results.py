@@ -70,6 +70,12 @@ def document(reply: "Reply", request_id: str, trace_id: str) -> "dict[str, Any]"
     }
 
 
+def folder(uri: str, model: str) -> str:
+    """What addresses of a model's answers begin with: `s3://bucket/prefix/model/`, `dynamodb://table/model/`. Raises AwsError."""
+    scheme, place, prefix = aws.split_uri(uri, "s3", "dynamodb")
+    return "/".join((f"{scheme}://{place}", *([prefix] if prefix and scheme == "s3" else []), model, ""))
+
+
 def open_results(uri: str, *, keep_s: int, region: "str | None" = None, **overrides: "Any") -> "Results":
     """The place at s3://bucket/prefix or dynamodb://table. `overrides` as for `aws.client`. Raises AwsError."""
     scheme, place, prefix = aws.split_uri(uri, "s3", "dynamodb")
