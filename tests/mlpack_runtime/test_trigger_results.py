@@ -151,6 +151,33 @@ def test_answers_of_its_own_are_passed_over(tiny: Path, place: Place, monkeypatc
     assert place.dynamodb.scan(TableName="results")["Items"][1:] == []
 
 
+@pytest.mark.parametrize("uri", [f"{S3}/", "s3://results//answers", "s3://results//answers//"])
+def test_answers_are_known_however_their_place_is_written(
+    uri: str, tiny: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = function(tiny, monkeypatch, MLPACK_RESULTS=uri)
+    assert failures(call(sqs(REQUEST))) == []
+    (name,) = [one["Key"] for one in place.s3.list_objects_v2(Bucket="results", Prefix="answers/tiny/m-")["Contents"]]
+    assert "nothing" in call(s3(name))
+
+
+def test_refusal_that_cannot_be_written_is_its_records_failure(call: Function, place: Place) -> None:
+    call(sqs(REQUEST))
+    place.aws.plan(Fault("error", service="s3", operation="PutObject", status=403, code="AccessDenied", onward=True))
+    for event in (sqs("wrong"), sns("wrong"), sqs("wrong", "wrong")):
+        with pytest.raises(RuntimeError, match="AccessDenied") as caught:
+            call(event)
+        assert json.loads(str(caught.value))["trace_id"]
+
+
+def test_answer_that_goes_nowhere_and_does_not_fit_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """5.6 MB of binary outputs fit into an answer, but not in base64, as destinations get them."""
+    call = function(package(tmp_path / "wide", wide), monkeypatch)
+    rows = {"inputs": [{"name": "size", "shape": [1], "datatype": "INT64", "data": [700_000]}]}
+    with pytest.raises(RuntimeError, match="Send fewer samples"):
+        call(sns(json.dumps({**rows, "parameters": {"binary_data_output": True}})))
+
+
 def test_answer_that_no_item_holds_is_a_failure_with_its_result(
     tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,19 +77,21 @@ class Answers:
             return Outcome(record, None, failed=False)
         letter = Letter(record.opened.attributes, record.name, record.trace)
         try:
-            return self._of(record, letter)
-        except RequestError as error:
-            if not letters.is_name(letter.request_id):
-                letter.request_id = record.name
-            return self._ended(record, letter, self._service.refuse(error, letter.request_id, letter.headers))
+            try:
+                return self._of(record, letter)
+            except RequestError as error:
+                if not letters.is_name(letter.request_id):
+                    letter.request_id = record.name
+                return self._ended(record, letter, self._service.refuse(error, letter.request_id, letter.headers))
         except Exception as error:  # noqa: BLE001  (a service that is away, or what answers in its place: the record comes again)
             away = RequestError(aws.told(error), 503, "Unavailable")
             return Outcome(record, self._service.refuse(away, letter.request_id, letter.headers), failed=True)
 
     def _is_own(self, record: "Record") -> bool:
         """Whether a record is about what this package has written itself."""
-        place, results_ = record.opened.place, self._settings.results.rstrip("/")
-        return bool(results_) and (place.uri if place else record.origin).startswith(f"{results_}/{self._service.model.name}/")
+        place = record.opened.place
+        about = place.uri if place else record.origin
+        return self.go_somewhere and about.startswith(results.folder(self._settings.results, self._service.model.name))
 
     def _of(self, record: "Record", letter: Letter) -> Outcome:
         if record.refused is not None:

@@ -135,7 +135,7 @@ class Dispatch:
         return self._fitting(bodies[0] if len(bodies) == 1 else _listed(bodies), request_id)
 
     def _returned(self, outcome: "Outcome") -> bytes:
-        """An answer as a destination gets it: JSON; of one that is none or does not fit, where it lies."""
+        """An answer as a destination gets it: JSON; of one that does not fit, where it lies. FailedError where that is nowhere."""
         reply = outcome.reply
         if reply is None:
             return jsontext.dumps({"nothing": outcome.record.opened.nothing}).encode()
@@ -145,7 +145,9 @@ class Dispatch:
             reply = Reply(200, jsontext.dumps(results.document(reply, name, trace_id)).encode(), reply.headers)
         try:
             fits_direct(reply)
-        except RequestError:
+        except RequestError as error:
+            if not self._answers.go_somewhere:  # as a document in base64 it is larger than it was
+                raise self._failed(error, name) from None
             told = {"request_id": name, "trace_id": trace_id, "results": self._settings.results}
             return jsontext.dumps(told).encode()
         return reply.body
