@@ -70,7 +70,7 @@ class QuestionAnswering(Task):
         pairs = [_pair(each, limits) for each in given]
         together(pairs, limits)
         most = min(taken.get("max_seq_len", WINDOW), tokens.most)
-        size = Size(most, taken.get("doc_stride", min(most // 2, STRIDE)), limits)
+        size = Size(most, taken.get("doc_stride", min(most // 2, STRIDE)), limits, pairs)
         asked.rest = []
         for question, context in pairs:
             if tokens.pad_left:  # such a model reads the context first
@@ -78,7 +78,7 @@ class QuestionAnswering(Task):
             else:
                 windows = of_pair(tokens.library, question, context, size, cut=1)
             asked.rest.append((context, windows))
-        give(call, "contexts", [window for _, windows in asked.rest for window in windows], limits)
+        give(call, [window for _, windows in asked.rest for window in windows])
 
     def answer(self, outputs: "Mapping[str, Tensor]", call: "Call") -> "Any":
         """`{"answer", "score", "start", "end", "answers"}`; for `inputs` as transformers' pipeline has it."""

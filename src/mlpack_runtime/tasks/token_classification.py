@@ -63,9 +63,9 @@ class TokenClassification(Task):
             raise RequestError(f"{name!r} holds pairs of texts, and this task reads one at a time")
         together(texts, limits)
         most = tokens.most
-        size = Size(most, asked.parameters.get("stride", min(STRIDE, most // 4)), limits)
+        size = Size(most, asked.parameters.get("stride", min(STRIDE, most // 4)), limits, texts)
         asked.rest = [(text, of_text(tokens.library, text, size)) for text in texts]
-        give(call, "texts", [window for _, windows in asked.rest for window in windows], limits)
+        give(call, [window for _, windows in asked.rest for window in windows])
 
     def answer(self, outputs: "Mapping[str, Tensor]", call: "Call") -> "Any":
         """`{"entities"}` of one text, `{"results"}` of several; for `inputs` lists as Hugging Face has them."""

@@ -9,13 +9,19 @@ from mlpack_runtime.limits import RequestError, too_large
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from mlpack_runtime.limits import Limits
     from mlpack_runtime.protocol import Call
+    from mlpack_runtime.texts import Text
 
 LEAST_ROOM = 4
 """Tokens of a text that a window has room for at least: with fewer, a long text would become a window for each token."""
+FREE, EACH = 6000, 3
+"""Tokens that windows of texts which need several may have, and so many more for each byte of a request's texts. A question that
+leaves little room stands in as many windows as the context has tokens: 100 KB would become 21 million tokens, all of them kept
+until the answer."""
 _HALF, _MOST = 4, 7
 """Eighths of its room that a window may share with the one before, so that the number of windows follows from the text's length:
 half of it, and more beside a question, which may leave little room."""
@@ -25,14 +31,28 @@ _COLUMNS = ("ids", "type_ids", "offsets", "word_ids", "sequence_ids", "tokens")
 
 
 class Size:
-    """How long windows are. `most`: tokens of a window, special ones included; `stride`: how many it has of the one before."""
+    """How long the windows of a request are, and how many. `most`: tokens of a window, special ones included; `stride`: how many it
+    has of the one before; `texts`: what is to be read."""
 
-    __slots__ = ("limits", "most", "stride")
+    __slots__ = ("_tokens", "_tokens_most", "_windows", "limits", "most", "stride")
 
-    def __init__(self, most: int, stride: int, limits: "Limits") -> None:
+    def __init__(self, most: int, stride: int, limits: "Limits", texts: "Sequence[Text]" = ()) -> None:
         self.most = most
         self.stride = stride
         self.limits = limits
+        parts = [part for text in texts for part in ((text,) if type(text) is str else text)]
+        self._tokens_most = FREE + EACH * sum(len(part) if part.isascii() else len(part.encode()) for part in parts)
+        self._windows = self._tokens = 0
+
+    def count(self, windows: int, tokens: int) -> None:
+        """So many more are about to be made; `tokens`: of those that share some. Raises RequestError for more than there may be."""
+        self._windows += windows
+        self._tokens += tokens
+        if self._windows > self.limits.rows:
+            raise too_large("rows", "windows of all texts:", self._windows, self.limits)
+        if self._tokens > self._tokens_most:
+            message = f"the windows of these texts have {self._tokens} tokens; {self._tokens_most} are read for texts of this size"
+            raise RequestError(f"{message}: shorten the question, or let windows share fewer tokens")
 
 
 class Window:
@@ -50,22 +70,20 @@ class Window:
         return len(self.ids)
 
 
-def give(call: "Call", name: str, windows: "list[Window]", limits: "Limits") -> None:
-    """Make windows what the engine is asked for. Raises RequestError for more of them than rows are taken."""
-    if len(windows) > limits.rows:
-        raise too_large("rows", f"windows of all {name}:", len(windows), limits)
+def give(call: "Call", windows: "list[Window]") -> None:
+    """Make windows what the engine is asked for."""
     call.texts = windows  # type: ignore[assignment]
 
 
 def of_text(tokenizer: "Any", text: str, size: Size) -> "list[Window]":
-    """The windows of one text. Raises RequestError for more of them than rows are taken."""
+    """The windows of one text. Raises RequestError for more of them than a request may have."""
     before, body, after = _parts(tokenizer.encode(text), text, 0)
     return _windows(before, body, after, size, _HALF)
 
 
 def of_pair(tokenizer: "Any", first: str, second: str, size: Size, *, cut: int) -> "list[Window]":
     """The windows of two texts, of which number `cut` (0 or 1) is cut and the other stands whole in each. Raises RequestError where
-    the other leaves it no room, and for more windows than rows are taken."""
+    the other leaves it no room, and for more windows than a request may have."""
     # Each beside an empty one: so the special tokens around it are known, and neither is cut because of the other's length.
     before, head, behind = _parts(tokenizer.encode(first, ""), first, 0)
     ahead, tail, after = _parts(tokenizer.encode("", second), second, 1)
@@ -85,6 +103,7 @@ def _windows(
     beside, length = len(before[0]) + len(after[0]), len(body[0])
     room = size.most - beside
     if length <= room or not length:
+        size.count(1, 0)  # read once, as any other text is
         return [Window(_joined(before, body, after))]
     if room < LEAST_ROOM:
         raise RequestError(
@@ -92,8 +111,7 @@ def _windows(
         )
     stride = min(size.stride, room * eighths // 8)  # so that the number of windows follows from the text's length
     begins = range(0, max(1, length - stride), room - stride)
-    if len(begins) > size.limits.rows:
-        raise too_large("rows", f"windows of a text of {length} tokens:", len(begins), size.limits)
+    size.count(len(begins), len(begins) * size.most)
     return [Window(_joined(before, [column[at : at + room] for column in body], after)) for at in begins]
 
 
