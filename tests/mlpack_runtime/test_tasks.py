@@ -18,6 +18,8 @@ from mlpack_runtime.serving.batched import Batched
 from mlpack_runtime.serving.batcher import Batcher
 from mlpack_runtime.serving.breaker import Breaker
 from mlpack_runtime.serving.probe import probe
+from mlpack_runtime.tasks.requests import top
+from mlpack_runtime.tasks.scores import best
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -251,6 +253,17 @@ def test_a_long_text_is_read_to_its_end(serving: Callable[..., Service]) -> None
     text = "the cat sat on a mat the dog"
     entities = ask(service, {"text": text, "ignore_labels": [], "stride": 1})["entities"]
     assert [text[each["start"] : each["end"]] for each in entities] == text.split()
+
+
+def test_all_is_all_and_null_is_as_if_left_out(serving: Callable[..., Service]) -> None:
+    """For labels, entities and documents null is all, as in transformers; for answers it is nothing said."""
+    assert best([0.0] * 5000, top("top_k", "all")) == list(range(5000))
+    for every in (None, "all"):
+        results = ask(serving("rerank"), {"query": "cat", "documents": ["a"] * 9, "top_k": every})["results"]
+        assert len(results) == 9
+    service = serving("question-answering")
+    body = {"question": "dog", "context": "the cat sat"}
+    assert ask(service, {**body, "top_k": None}) == ask(service, body)
 
 
 def test_an_answer_is_a_place_in_the_context(serving: Callable[..., Service]) -> None:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     Check = Callable[[str, Any], Any]
 
 _MOST = 1000
-"""How many labels, entities or answers may be asked for."""
+"""How many labels, entities or answers may be asked for by their number."""
+ALL = 1 << 40
+"""More than there are of anything: what `all` asks for."""
 _BESIDE = {"parameters", "options"}
 """Keys that stand beside any form: Hugging Face's `options` say how its own servers queue and cache, which means nothing here."""
 
@@ -100,8 +102,8 @@ class Task:
                 raise RequestError(f"there is no parameter {quoted(written)} here; it takes {', '.join(sorted(self.parameters))}")
             if each is not None:
                 taken[key] = self.parameters[key](written, each)
-            elif key == "top_k":
-                taken[key] = _MOST
+            elif self.parameters[key] is top:
+                taken[key] = ALL
         return taken
 
 
@@ -149,8 +151,8 @@ def words(name: str, value: "Any") -> "list[str]":
 
 
 def top(name: str, value: "Any") -> int:
-    """A check for how many of the best: a number, or `all`."""
-    return _MOST if value == "all" else whole(1)(name, value)
+    """A check for how many of the best: a number, or `all`, which null means too."""
+    return ALL if value == "all" else whole(1)(name, value)
 
 
 def ignored(name: str, value: "Any") -> "Any":

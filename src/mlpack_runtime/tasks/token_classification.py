@@ -6,7 +6,7 @@ in windows that overlap, and of what two windows say of one place the longer ent
 
 from mlpack_runtime.limits import RequestError
 from mlpack_runtime.tasks.requests import Asked, Task, choice, ignored, number, several, single, together, top, whole, words
-from mlpack_runtime.tasks.scores import rounded, rows, softmax
+from mlpack_runtime.tasks.scores import best, rounded, rows, softmax
 from mlpack_runtime.tasks.text_classification import name_of
 from mlpack_runtime.tasks.tokens import Tokens
 from mlpack_runtime.tasks.windows import Size, give, of_text
@@ -182,8 +182,7 @@ def kept(pieces: "list[Piece]", taken: "Mapping[str, Any]") -> "list[Piece]":
     threshold, most = taken.get("threshold", -1.0), taken.get("top_k", len(pieces))
     pieces = [piece for piece in pieces if piece["score"] >= threshold]
     if most < len(pieces):
-        least = sorted((piece["score"] for piece in pieces), reverse=True)[most - 1]
-        pieces = [piece for piece in pieces if piece["score"] >= least][:most]
+        pieces = [pieces[at] for at in sorted(best([piece["score"] for piece in pieces], most))]
     return [{**piece, "score": rounded(piece["score"])} for piece in pieces]
 
 
