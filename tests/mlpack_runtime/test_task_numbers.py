@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from mlpack_runtime.limits import Limits, RequestError
 from mlpack_runtime.tasks.question_answering import spans
 from mlpack_runtime.tasks.scores import best, rounded, rows, sigmoid, softmax
-from mlpack_runtime.tasks.token_classification import apart, grouped, in_words
-from mlpack_runtime.tasks.windows import Size, of_pair, of_text
+from mlpack_runtime.tasks.token_classification import apart, grouped, in_words, kept
+from mlpack_runtime.tasks.windows import EACH, FREE, Size, of_pair, of_text
 from mlpack_runtime.tensor import tensor
 
 NUMBERS = st.floats(min_value=-1e4, max_value=1e4, allow_nan=False)
@@ -47,6 +47,21 @@ def test_the_best_are_the_largest(scores: list[float], most: int, threshold: flo
 def test_scores_are_not_made_of_what_is_no_number(odd: float) -> None:
     with pytest.raises(RequestError, match="row 1 of 'logits'"):
         list(rows(tensor([1.0, 2.0, odd, 0.0], "FP32", (2, 2)), "logits"))
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_answered_as_they_are_are_finite(odd: float) -> None:
+    with pytest.raises(RequestError, match="row 0 of 'vectors'"):
+        list(rows(tensor([odd, 0.0], "FP32", (1, 2)), "vectors", masked=False))
+    assert len(list(rows(tensor([1.7e308, 1.7e308], "FP64", (1, 2)), "vectors", masked=False))) == 1  # their sum is none
+
+
+@given(st.lists(st.integers(0, 4), max_size=12), st.integers(1, 12))
+def test_the_best_entities_are_kept_in_the_texts_order(scores: list[int], most: int) -> None:
+    pieces = [{"start": at, "score": float(score)} for at, score in enumerate(scores)]
+    result = kept(pieces, {"top_k": most})
+    assert sorted((each["score"] for each in result), reverse=True) == sorted(map(float, scores), reverse=True)[:most]
+    assert [each["start"] for each in result] == sorted(each["start"] for each in result)
 
 
 def test_nothing_at_all_may_be_masked_out() -> None:
@@ -124,6 +139,26 @@ def test_windows_are_the_tokenizers_own(kind: str, text: str, question: str, mos
     _same(of_pair(shared, question, text, size, cut=1), own.encode(question, text))
     own.enable_truncation(most, stride=stride, strategy="only_first")
     _same(of_pair(shared, text, question, size, cut=0), own.encode(text, question))
+
+
+@given(st.integers(1, 60), st.integers(1, 3000), st.integers(16, 64))
+def test_windows_are_no_more_than_their_texts_are_worth(asked: int, length: int, most: int) -> None:
+    """A question that leaves little room stands in a window for each token of the context."""
+    question, context = "a " * asked, "d " * length
+    size = Size(most, most // 4, Limits({"MLPACK_LIMIT_ROWS": "100000"}, {}), [(question, context)])
+    try:
+        windows = of_pair(tokenizer("words"), question, context, size, cut=1)
+    except RequestError:
+        windows = []
+    assert windows or asked > most // 4  # a question that leaves room is answered
+    assert len(windows) < 2 or sum(map(len, windows)) <= FREE + EACH * len(question + context)
+
+
+def test_windows_of_several_texts_count_together() -> None:
+    size = Size(24, 16, Limits({"MLPACK_LIMIT_ROWS": "30"}, {}))
+    of_text(tokenizer("words"), "a " * 100, size)
+    with pytest.raises(RequestError, match="MLPACK_LIMIT_ROWS"):
+        of_text(tokenizer("words"), "a " * 300, size)
 
 
 def _same(result: list[Any], wanted: Any) -> None:

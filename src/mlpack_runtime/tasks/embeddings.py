@@ -76,14 +76,14 @@ class Embeddings(Task):
     def _vectors(self, outputs: "Mapping[str, Tensor]", call: "Call", taken: "dict[str, Any]") -> "list[list[float]]":
         name, pooling = self.settings["output"], self.settings.get("pooling")
         output = outputs[name]
-        vectors = list(rows(output, name)) if pooling is None else self._pooled(output, call, pooling)
+        vectors = list(rows(output, name, masked=False)) if pooling is None else self._pooled(output, call, pooling)
         return [_unit(vector) for vector in vectors] if taken.get("normalize") else vectors
 
     def _pooled(self, output: "Tensor", call: "Call", pooling: str) -> "list[list[float]]":
         """One vector of those of a text's tokens: of its first, or their mean."""
         longest, size = output.shape[1], output.shape[2]
         vectors = []
-        for text, values in zip(call.texts or (), rows(output, self.settings["output"]), strict=True):
+        for text, values in zip(call.texts or (), rows(output, self.settings["output"], masked=False), strict=True):
             length = self.tokens.length(text)
             begin = longest - length if self.tokens.pad_left else 0
             if pooling == "cls":

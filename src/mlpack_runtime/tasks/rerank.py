@@ -64,7 +64,7 @@ class Rerank(TextClassification):
             return super().answer(outputs, call)
         taken = asked.parameters
         how = "none" if taken.get("raw_scores") else taken["activation"]
-        scores = [activated(values, how)[-1] for values in rows(*self.output(outputs))]
+        scores = [activated(values, how)[-1] for values in rows(*self.output(outputs), masked=how != "none")]
         places = best(scores, taken.get("top_n", taken.get("top_k", len(scores))), taken.get("threshold"))
         shown = bool(taken.get("return_documents"))
         if asked.form == _TEXTS:

@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 
 
-def rows(output: "Tensor", name: str) -> "Iterator[list[float]]":
-    """The numbers of each row of an output, flat. Raises RequestError for one that is not finite."""
+def rows(output: "Tensor", name: str, *, masked: bool = True) -> "Iterator[list[float]]":
+    """The numbers of each row of an output, flat. RequestError for one that is not finite. With `masked`, -infinity is taken: it
+    stands for what is ruled out, and an activation makes it 0."""
+    most = float("inf")
     for at in range(output.shape[0] if output.shape else 0):
         values: list[float] = sliced(output, at, at + 1).flat()
-        if not abs(sum(values)) < float("inf") and any(value != value or value == float("inf") for value in values):
+        # A sum of numbers may be too large to be one; the check of each costs ten times as much.
+        if not abs(sum(values)) < most and any(
+            value != value or value == most or (value == -most and not masked) for value in values
+        ):
             raise RequestError(f"the model gives numbers for row {at} of {name!r} that are not finite", 422, "Unprocessable")
         yield values
 

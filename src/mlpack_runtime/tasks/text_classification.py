@@ -59,7 +59,8 @@ class TextClassification(Task):
     def answer(self, outputs: "Mapping[str, Tensor]", call: "Call") -> "Any":
         """`{"label", "score", "labels"}` of one text, `{"results"}` of several; for `inputs` lists as Hugging Face has them."""
         asked: Asked = call.asked
-        results = [self.labelled(values, asked) for values in rows(*self.output(outputs))]
+        masked = asked.parameters["activation"] != "none"
+        results = [self.labelled(values, asked) for values in rows(*self.output(outputs), masked=masked)]
         if asked.form == INPUTS:
             return results
         objects = [{**(labels[0] if labels else {"label": None, "score": None}), "labels": labels} for labels in results]
