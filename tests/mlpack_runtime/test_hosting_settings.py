@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mlpack_runtime.hosting.process import Process
 from mlpack_runtime.hosting.serve import _settings
 from mlpack_runtime.hosting.settings import Settings, SettingsError
 
@@ -42,6 +43,17 @@ def test_metrics_on_the_port_of_requests_need_no_setting() -> None:
     assert Settings({"MLPACK_METRICS_PORT": "0", "PORT": "0"}, {}).metrics_port == 0
     with pytest.raises(SettingsError, match="leave it out"):
         Settings({"MLPACK_METRICS_PORT": "8080"}, {})
+
+
+@pytest.mark.parametrize(
+    ("told", "drain_s", "hurried", "most"), [(3, 25, False, 3), (30, 25, False, 20), (9, 0, False, 0), (3, 25, True, 0)]
+)
+def test_a_lame_duck_leaves_time_to_finish(told: float, drain_s: float, hurried: bool, most: float) -> None:
+    """What is taken at its very end is answered too."""
+    one = Process(Settings({"MLPACK_LAME_DUCK_S": str(told), "MLPACK_DRAIN_S": str(drain_s), "MLPACK_PORT": "0"}, {}))
+    one.stop.ask("SIGTERM", hurried=hurried)
+    assert one._lame_duck_s() == most
+    one.server.stop(0)
 
 
 def test_a_lame_duck_is_told_by_environment_or_package() -> None:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 LOST = 70
 _LOOK_S = 1.0
+_DUCK_SHARE = 0.8
+"""How much of MLPACK_DRAIN_S a lame duck may take: what is taken at its very end has to be answered too."""
 
 
 class Process:
@@ -205,10 +207,10 @@ class Process:
         return self.stop.code
 
     def _lame_duck_s(self) -> float:
-        """For how long answers go on: as told, else where somebody sends requests by HTTP; never longer than the end may take."""
+        """For how long requests are taken: as told, else where somebody sends them by HTTP; never so long that none is finished."""
         told = self.settings.lame_duck_s
         wanted = told if told is not None else LAME_DUCK_S if self.server.asked else 0.0
-        return 0.0 if self.stop.hurried else min(wanted, self.settings.drain_s)
+        return 0.0 if self.stop.hurried else min(wanted, _DUCK_SHARE * self.settings.drain_s)
 
 
 def host(
