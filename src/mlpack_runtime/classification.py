@@ -35,8 +35,13 @@ def check(asked: object, port: "Port") -> int:
 
 def answer(outputs: "Mapping[str, Tensor]", asked: "Mapping[str, int]", settings: "Mapping[str, Any]") -> "dict[str, Tensor]":
     """The outputs, those that are asked for so as their best classes. `settings`: model.json."""
-    labels = (settings.get("task") or {}).get("labels") or ()
-    return {name: best(made, asked[name], labels) if asked.get(name) else made for name, made in outputs.items()}
+    task = settings.get("task") or {}
+    labels = task.get("labels") or ()
+
+    def named(name: str) -> "Sequence[object]":  # an output beside the task's may have as many columns, of something else
+        return labels if task.get("output", name) == name else ()
+
+    return {name: best(made, asked[name], named(name)) if asked.get(name) else made for name, made in outputs.items()}
 
 
 def best(made: Tensor, most: int, labels: "Sequence[object]" = ()) -> Tensor:

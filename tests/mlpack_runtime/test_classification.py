@@ -95,6 +95,14 @@ def test_a_request_gets_the_classes_that_it_asks_for(labelled: Service) -> None:
     assert b":" in binary.body[int(binary.headers["inference-header-content-length"]) :]
 
 
+def test_labels_are_those_of_the_tasks_output_alone(labelled: Service) -> None:
+    """Another output may have as many columns, of something else."""
+    for output, named in (("scores", True), ("others", False)):
+        labelled.model.settings["task"]["output"] = output  # type: ignore[index]  # of this test's own
+        scores, _ = json.loads(labelled.value(request(classification=1)).body)["outputs"]
+        assert [text.count(":") == 2 for text in scores["data"]] == [named, named]
+
+
 @pytest.mark.parametrize("output", [{"classification": "x"}, {"shared_memory_region": "r", "shared_memory_byte_size": 4}])
 def test_what_cannot_be_answered_so_is_refused(labelled: Service, output: dict[str, Any]) -> None:
     reply = labelled.value(request(**output))
