@@ -31,6 +31,15 @@ def test_the_platforms_port_comes_before_the_packages(environment: dict[str, str
     )
 
 
+def test_links_of_services_are_no_ports_of_ours() -> None:
+    """Kubernetes sets NAME_PORT for each Service of a namespace, ours among them."""
+    names = ("MLPACK_PORT", "MLPACK_METRICS_PORT")
+    told = Settings(dict.fromkeys(names, "tcp://10.0.12.7:9090"), {"port": 9000})
+    assert (told.port, told.metrics_port) == (9000, -1)
+    assert [name in warning for name, warning in zip(sorted(names), sorted(told.warnings), strict=True)] == [True, True]
+    assert "`mlpack-metrics`" in sorted(told.warnings)[0]
+
+
 @pytest.mark.parametrize("name", ["PORT", "MLPACK_PORT", "SAGEMAKER_BIND_TO_PORT"])
 @pytest.mark.parametrize("value", ["abc", "-1", "65536", "8080/tcp", "nan", ":8080", "http"])
 def test_a_port_that_is_none_is_named(name: str, value: str) -> None:

@@ -30,7 +30,7 @@ class Settings:
         self.max_wait_s = self._number("MLPACK_MAX_WAIT_MS", packaged.get("max_wait_ms", 5), 0, 60_000) / 1e3
         self.port = self._port(packaged.get("port", 8080))
         self.host = environment.get("MLPACK_HOST", "")
-        self.metrics_port = int(self._number("MLPACK_METRICS_PORT", -1, -1, 65_535))
+        self.metrics_port = -1 if self._is_link("MLPACK_METRICS_PORT") else int(self._number("MLPACK_METRICS_PORT", -1, -1, 65_535))
         if self.metrics_port > 0 and self.metrics_port == self.port:
             raise SettingsError(f"MLPACK_METRICS_PORT is {self.port}, where requests come to: leave it out, and /metrics is there")
         self.http = Bounds(environment, self.max_batch)
@@ -46,15 +46,21 @@ class Settings:
 
     def _port(self, default: int) -> int:
         for name in PORTS:
-            told = self._environment.get(name)
-            if told and name == "MLPACK_PORT" and "://" in told:
-                self.warnings.append(
-                    f"MLPACK_PORT is {quoted(told)}, which Kubernetes sets where a Service is called `mlpack`: it is passed over. "
-                    "`enableServiceLinks: false` in the pod's spec ends that"
-                )
-            elif told:
+            if self._environment.get(name) and not self._is_link(name):
                 return int(self._number(name, default, 0, 65_535))
         return default
+
+    def _is_link(self, name: str) -> bool:
+        """Whether Kubernetes has set this for a Service, with a warning where it has."""
+        told = self._environment.get(name, "")
+        if not name.startswith("MLPACK_") or "://" not in told:
+            return False
+        service = name.removesuffix("_PORT").lower().replace("_", "-")
+        self.warnings.append(
+            f"{name} is {quoted(told)}, which Kubernetes sets where a Service is called `{service}`: it is passed over. "
+            "`enableServiceLinks: false` in the pod's spec ends that"
+        )
+        return True
 
     def _number(self, name: str, default: float, least: float, most: float) -> float:
         return number(self._environment, name, default, least, most)
