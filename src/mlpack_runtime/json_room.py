@@ -1,4 +1,4 @@
-"""How much JSON a worker reads at a time, of all callers and messages together.
+"""How many bytes of JSON, and of payloads, a worker reads at a time, of all callers and messages together.
 
 Promises: no more than one request may have, so that memory for one is memory for all. Will not: read any.
 """
@@ -6,6 +6,7 @@ Promises: no more than one request may have, so that memory for one is memory fo
 import threading
 from time import monotonic
 
+from mlpack_runtime.limits import variable
 from mlpack_runtime.protocol import HEADER_LENGTH, RequestError, is_number
 
 TYPE_CHECKING = False
@@ -21,9 +22,12 @@ _ROOM_S = 30.0
 
 class JsonRoom:
     """What is read as JSON at a time: a value may take 30 times the bytes that it came in, and one alone is what memory has room
-    for (`MLPACK_LIMIT_JSON_BYTES`). What is small always has room; one alone has, whatever its size."""
+    for (`MLPACK_LIMIT_JSON_BYTES`). What is small always has room; one alone has, whatever its size.
+    `limit` and `what`: its name, and what it is of."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: str = "json_bytes", what: str = "JSON") -> None:
+        self._limit = limit
+        self._what = what
         self._changed = threading.Condition()
         self.used = 0
 
@@ -44,7 +48,9 @@ class JsonRoom:
         with self._changed:
             while self.used and self.used + size > most:
                 if not self._changed.wait(until_s - monotonic()) and monotonic() >= until_s:
-                    message = f"requests at hand have {self.used} of {most} bytes of JSON (MLPACK_LIMIT_JSON_BYTES): try again"
+                    message = (
+                        f"requests at hand have {self.used} of {most} bytes of {self._what} ({variable(self._limit)}): try again"
+                    )
                     raise RequestError(message, 503, "Overloaded", 1.0)
             self.used += size
         return size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,8 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpack_runtime.backend import BackendError
+from mlpack_runtime.limits import Limits
 from mlpack_runtime.protocol import Call, RequestError
-from mlpack_runtime.queueing.consumer import LONGEST_PAUSE_S, pause_s
+from mlpack_runtime.queueing import consumer as consumers
+from mlpack_runtime.queueing.consumer import LONGEST_PAUSE_S, Consumer, pause_s
+from mlpack_runtime.queueing.envelopes import Opened
+from mlpack_runtime.queueing.letters import Letter
+from mlpack_runtime.queueing.sqs import Delivery
+from mlpack_runtime.service import Reply
 from mlpack_runtime.serving.batched import Batched
 from mlpack_runtime.telemetry import Record
 
@@ -23,6 +30,38 @@ def test_a_pause_doubles_within_bounds(receives: int) -> None:
     found = pause_s(receives)
     longest = min(LONGEST_PAUSE_S, 2.0 * 2 ** min(receives - 1, 20))
     assert longest / 2 - 0.5 <= found <= longest + 0.5
+
+
+def test_payloads_of_all_messages_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each thread would hold as much as one request may have."""
+    monkeypatch.setattr(consumers, "PAYLOAD_S", 0.01)
+    size = 100_000
+    seen: list[tuple[int, int]] = []
+
+    def message(_headers: object, body: bytes, *_: object) -> Reply:
+        seen.append((len(body), consumer._room.used))
+        return Reply(200, b"{}", {})
+
+    def refuse(error: RequestError, *_: object) -> Reply:
+        return Reply(error.status, str(error).encode(), {})
+
+    limits = Limits({"MLPACK_LIMIT_BODY_BYTES": str(size + size // 2)}, {})
+    service: Any = SimpleNamespace(model=SimpleNamespace(name="m", version="3", limits=limits), message=message, refuse=refuse)
+    none = cast("Any", None)
+    consumer = Consumer(service, none, none, none, none)
+    consumer._s3 = SimpleNamespace(get_object=lambda **_: {"ContentLength": size, "Body": BytesIO(bytes(size))})
+    told = {"payload": "s3://b/k"}
+    delivery = Delivery({"MessageId": "1", "ReceiptHandle": "r", "Body": "{}"}, 0.0, 0.0)
+
+    def reply() -> Reply:
+        return consumer._reply(delivery, Letter(told, "1"), Opened("{}", told))
+
+    assert reply().status == 200
+    assert (seen, consumer._room.used) == ([(size, size)], 0)
+    consumer._room.take(size, size)  # another thread's
+    full = reply()
+    assert (full.status, b"MLPACK_LIMIT_BODY_BYTES" in full.body, len(seen)) == (503, True, 1)
+    assert consumer._room.used == size
 
 
 @pytest.mark.parametrize(("sort", "status"), [("input", 422), ("size", 413), ("device", 503), ("sticky", 503), ("package", 500)])

@@ -14,6 +14,7 @@ Will not: write a result for a failure that another try may mend, or count tries
 from random import uniform
 
 from mlpack_runtime import aws, telemetry
+from mlpack_runtime.json_room import JsonRoom
 from mlpack_runtime.limits import cut
 from mlpack_runtime.protocol import RequestError
 from mlpack_runtime.queueing import envelopes, letters, payloads, results
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 900.0
+PAYLOAD_S = 5.0
+"""How long a payload waits for room; then its message is given back."""
 
 
 def pause_s(receives: int) -> int:
@@ -56,6 +59,7 @@ class Consumer:
         self._deleter = deleter
         self._results = results_
         self._s3: Any = None
+        self._room = JsonRoom("body_bytes", "payloads")
 
     def handle(self, delivery: "Delivery") -> None:
         """Take one to its end. Raises nothing."""
@@ -116,11 +120,15 @@ class Consumer:
 
     def _reply(self, delivery: "Delivery", letter: Letter, opened: Opened) -> Reply:
         metrics = {"queue_age_ms": delivery.age_ms, "retries": float(delivery.receives - 1)}
+        taken: list[int] = []  # of the room that all messages have for payloads
         try:
-            body = self._body(letter, opened)
+            body = self._body(letter, opened, taken)
+            return self._service.message(letter.headers, body, letter.request_id, metrics)
         except RequestError as error:
             return self._service.refuse(error, letter.request_id, letter.headers)
-        return self._service.message(letter.headers, body, letter.request_id, metrics)
+        finally:
+            for size in taken:
+                self._room.give_back(size)
 
     def _write(self, delivery: "Delivery", letter: Letter, reply: Reply) -> None:
         model = self._service.model.name
@@ -132,14 +140,19 @@ class Consumer:
             self._bury(delivery, refused)
             self._results.put(model, letter.request_id, results.document(refused, letter.request_id, trace_id))
 
-    def _body(self, letter: Letter, opened: Opened) -> bytes:
+    def _body(self, letter: Letter, opened: Opened, taken: "list[int]") -> bytes:
         stated = letter.attributes.get("payload")
         place = payloads.place_of(stated) if stated else opened.place
         if place is None:
             return opened.body.encode("utf-8", "surrogatepass")
         if self._s3 is None:
             self._s3 = aws.client("s3", region_name=aws.region_of(self._queue.url))
-        body, headers = payloads.fetch(self._s3, place, self._service.model.limits)
+        limits = self._service.model.limits
+
+        def admit(size: int) -> None:  # as many threads as there are messages would each hold what one may have
+            taken.append(self._room.take(size, limits.body_bytes, PAYLOAD_S))
+
+        body, headers = payloads.fetch(self._s3, place, limits, admit)
         letter.headers = {**headers, **letter.headers}
         return body
 

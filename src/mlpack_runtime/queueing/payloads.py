@@ -10,6 +10,7 @@ from mlpack_runtime.protocol import RequestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _ABSENT = ("NoSuchKey", "NoSuchBucket", "NoSuchVersion")
@@ -43,8 +44,9 @@ def place_of(uri: str) -> Place:
     return Place(bucket, key)
 
 
-def fetch(s3: "Any", place: Place, limits: Limits) -> "tuple[bytes, dict[str, str]]":
-    """An object's bytes and what it says of them, as headers of a request. Raises RequestError, `aws.failures()`."""
+def fetch(s3: "Any", place: Place, limits: Limits, admit: "Callable[[int], None] | None" = None) -> "tuple[bytes, dict[str, str]]":
+    """An object's bytes and what it says of them, as headers of a request. `admit` is told how many they are before they are read,
+    and may raise. Raises RequestError, `aws.failures()`."""
     if place.size > limits.body_bytes:
         raise too_large("body_bytes", "bytes of the payload:", place.size, limits)
     version = {"VersionId": place.version} if place.version else {}
@@ -58,6 +60,8 @@ def fetch(s3: "Any", place: Place, limits: Limits) -> "tuple[bytes, dict[str, st
         raise
     if answer["ContentLength"] > limits.body_bytes:
         raise too_large("body_bytes", "bytes of the payload:", answer["ContentLength"], limits)
+    if admit is not None:
+        admit(answer["ContentLength"])
     told = {
         "content-type": answer.get("ContentType"),
         "content-encoding": answer.get("ContentEncoding", "")
