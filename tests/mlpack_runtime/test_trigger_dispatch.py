@@ -211,6 +211,7 @@ def test_kinds_of_streams_without_new_items_are_told() -> None:
         ("sns", {"Sns": []}),
         ("sns", {}),
         ("kinesis", {"kinesis": {"data": DATA}}),
+        ("kinesis", {"kinesis": {"data": DATA, "sequenceNumber": "1", "approximateArrivalTimestamp": 10**400}}),
         ("dynamodb", {"dynamodb": {}, "eventName": "INSERT"}),
     ],
 )

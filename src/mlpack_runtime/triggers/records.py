@@ -67,7 +67,7 @@ def read(name: str, records: "list[Any]") -> "list[Record]":
             raise FormError(f"record {at} of the event is no object")
         try:
             made.append(_READERS[name](record))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             told = f"it has no {error}" if type(error) is KeyError else str(error)
             raise FormError(f"record {at} of the event is not as {name} has them: {told}") from None
     return made
