@@ -60,6 +60,7 @@ def test_metrics_on_the_port_of_requests_need_no_setting() -> None:
 def test_a_lame_duck_leaves_time_to_finish(told: float, drain_s: float, hurried: bool, most: float) -> None:
     """What is taken at its very end is answered too."""
     one = Process(Settings({"MLPACK_LAME_DUCK_S": str(told), "MLPACK_DRAIN_S": str(drain_s), "MLPACK_PORT": "0"}, {}))
+    assert [("MLPACK_DRAIN_S" in warning) for warning in one.settings.warnings] == [True] * (told > max(most, 3))
     one.stop.ask("SIGTERM", hurried=hurried)
     assert one._lame_duck_s() == most
     one.server.stop(0)

@@ -14,7 +14,7 @@ from time import monotonic, time
 
 from mlpack_runtime import model, ort, telemetry
 from mlpack_runtime.backend import BackendError, open_backend
-from mlpack_runtime.hosting.settings import LAME_DUCK_S, Settings, SettingsError
+from mlpack_runtime.hosting.settings import LAME_DUCK_S, LAME_DUCK_SHARE, Settings, SettingsError
 from mlpack_runtime.hosting.stop import Stop, ignore_signals, on_signals
 from mlpack_runtime.json_room import JsonRoom
 from mlpack_runtime.limits import Limits
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 LOST = 70
 _LOOK_S = 1.0
-_DUCK_SHARE = 0.8
-"""How much of MLPACK_DRAIN_S a lame duck may take: what is taken at its very end has to be answered too."""
 
 
 class Process:
@@ -210,7 +208,7 @@ class Process:
         """For how long requests are taken: as told, else where somebody sends them by HTTP; never so long that none is finished."""
         told = self.settings.lame_duck_s
         wanted = told if told is not None else LAME_DUCK_S if self.server.asked else 0.0
-        return 0.0 if self.stop.hurried else min(wanted, _DUCK_SHARE * self.settings.drain_s)
+        return 0.0 if self.stop.hurried else min(wanted, LAME_DUCK_SHARE * self.settings.drain_s)
 
 
 def host(

@@ -18,6 +18,8 @@ Heroku, Knative and App Engine share."""
 LAME_DUCK_S = 5.0
 """For how long answers go on after SIGTERM: Kubernetes and load balancers learn of the end at the same moment as we do, and take
 some seconds to send callers elsewhere. Cloud Run kills 10 s after the signal."""
+LAME_DUCK_SHARE = 0.8
+"""How much of MLPACK_DRAIN_S that may take: what is taken at its very end has to be answered too."""
 
 
 class Settings:
@@ -39,6 +41,11 @@ class Settings:
         self.drain_s = self._number("MLPACK_DRAIN_S", 25, 0, 7200)
         told = environment.get("MLPACK_LAME_DUCK_S") or packaged.get("lame_duck_s")
         self.lame_duck_s = None if told is None else self._number("MLPACK_LAME_DUCK_S", packaged.get("lame_duck_s", 0), 0, 7200)
+        if (most_s := LAME_DUCK_SHARE * self.drain_s) < (self.lame_duck_s or 0):
+            self.warnings.append(
+                f"MLPACK_LAME_DUCK_S is {self.lame_duck_s:g}; it ends after {most_s:g} of the {self.drain_s:g} s of MLPACK_DRAIN_S,"
+                " so that what is taken last is answered: raise MLPACK_DRAIN_S"
+            )
         self.failures = int(self._number("MLPACK_BREAKER_FAILURES", 3, 1, 1000))
         self.cooldown_s = self._number("MLPACK_BREAKER_COOLDOWN_S", 10, 0.01, 3600)
         self.stall_s = self._number("MLPACK_STALL_S", 30, 0.1, 86_400)
@@ -66,4 +73,4 @@ class Settings:
         return number(self._environment, name, default, least, most)
 
 
-__all__ = ["LAME_DUCK_S", "PORTS", "Settings", "SettingsError"]
+__all__ = ["LAME_DUCK_S", "LAME_DUCK_SHARE", "PORTS", "Settings", "SettingsError"]
