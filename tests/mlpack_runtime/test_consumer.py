@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any, cast
@@ -32,11 +33,14 @@ def test_a_pause_doubles_within_bounds(receives: int) -> None:
     assert longest / 2 - 0.5 <= found <= longest + 0.5
 
 
-def test_payloads_of_all_messages_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("key", ["plain", "packed"])
+def test_payloads_of_all_messages_together_are_bounded(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each thread would hold as much as one request may have."""
     monkeypatch.setattr(consumers, "PAYLOAD_S", 0.01)
-    size = 100_000
+    size = 1_000_000
     seen: list[tuple[int, int]] = []
+    plain, small = {"ContentLength": size, "Body": bytes(size)}, gzip.compress(bytes(size))
+    packed = {"ContentLength": len(small), "Body": small, "ContentEncoding": "gzip"}
 
     def message(_headers: object, body: bytes, *_: object) -> Reply:
         seen.append((len(body), consumer._room.used))
@@ -45,23 +49,26 @@ def test_payloads_of_all_messages_together_are_bounded(monkeypatch: pytest.Monke
     def refuse(error: RequestError, *_: object) -> Reply:
         return Reply(error.status, str(error).encode(), {})
 
-    limits = Limits({"MLPACK_LIMIT_BODY_BYTES": str(size + size // 2)}, {})
+    limits = Limits({"MLPACK_LIMIT_BODY_BYTES": str(size)}, {})  # one alone is no more than that
     service: Any = SimpleNamespace(model=SimpleNamespace(name="m", version="3", limits=limits), message=message, refuse=refuse)
     none = cast("Any", None)
     consumer = Consumer(service, none, none, none, none)
-    consumer._s3 = SimpleNamespace(get_object=lambda **_: {"ContentLength": size, "Body": BytesIO(bytes(size))})
-    told = {"payload": "s3://b/k"}
+    objects: dict[str, Any] = {"plain": plain, "packed": packed}
+    consumer._s3 = SimpleNamespace(get_object=lambda Key, **_: {**objects[Key], "Body": BytesIO(objects[Key]["Body"])})  # noqa: N803
+    told = {"payload": f"s3://b/{key}"}
     delivery = Delivery({"MessageId": "1", "ReceiptHandle": "r", "Body": "{}"}, 0.0, 0.0)
 
     def reply() -> Reply:
         return consumer._reply(delivery, Letter(told, "1"), Opened("{}", told))
 
     assert reply().status == 200
-    assert (seen, consumer._room.used) == ([(size, size)], 0)
-    consumer._room.take(size, size)  # another thread's
+    assert consumer._room.used == 0
+    assert [row[0] for row in seen] == [size]
+    assert size - 100_000 < seen[0][1] <= size
+    others = consumer._room.take(2 * size, 0)  # other threads'
     full = reply()
     assert (full.status, b"MLPACK_LIMIT_BODY_BYTES" in full.body, len(seen)) == (503, True, 1)
-    assert consumer._room.used == size
+    assert consumer._room.used == others
 
 
 @pytest.mark.parametrize(("sort", "status"), [("input", 422), ("size", 413), ("device", 503), ("sticky", 503), ("package", 500)])

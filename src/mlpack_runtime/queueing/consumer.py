@@ -13,7 +13,7 @@ Will not: write a result for a failure that another try may mend, or count tries
 
 from random import uniform
 
-from mlpack_runtime import aws, telemetry
+from mlpack_runtime import aws, encodings, telemetry
 from mlpack_runtime.json_room import JsonRoom
 from mlpack_runtime.limits import cut
 from mlpack_runtime.protocol import RequestError
@@ -25,6 +25,7 @@ from mlpack_runtime.service import Reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from mlpack_runtime.queueing.results import Results
@@ -150,11 +151,13 @@ class Consumer:
         limits = self._service.model.limits
 
         def admit(size: int) -> None:  # as many threads as there are messages would each hold what one may have
-            taken.append(self._room.take(size, limits.body_bytes, PAYLOAD_S))
+            most = 2 * limits.body_bytes  # one alone may be as large as a body compressed, and as large when it is not any more
+            taken.append(self._room.take(size, most, PAYLOAD_S))
 
         body, headers = payloads.fetch(self._s3, place, limits, admit)
+        coding = headers.pop(encodings.HEADER, "")
         letter.headers = {**headers, **letter.headers}
-        return body
+        return _decoded(coding, body, limits.body_bytes, admit)
 
     def _done(self, delivery: "Delivery") -> None:
         if delivery.lost:
@@ -172,6 +175,18 @@ class Consumer:
 
     def _say(self, level: str, message: str) -> None:
         telemetry.emit(telemetry.event(self._service.model, level, message))
+
+
+def _decoded(coding: str, body: bytes, most: int, admit: "Callable[[int], None]") -> bytes:
+    """A payload as it was before it was compressed; what it becomes counts while it does. Raises RequestError."""
+    done = 0
+
+    def count(size: int) -> None:
+        nonlocal done
+        admit(size - done)
+        done = size
+
+    return encodings.decoded(coding, body, most, count)  # type: ignore[return-value]  # read as a memoryview
 
 
 def _reason(reply: Reply) -> str:
