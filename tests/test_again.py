@@ -96,6 +96,7 @@ def test_change_runs_again_what_it_can_change_and_nothing_else(field: str, built
             assert one["accuracy"]["confidence"] == 0.8
 
 
+@pytest.mark.slow
 def test_interval_is_that_of_a_build_which_asked_for_it_first(tmp_path: Path) -> None:
     """Whatever was measured before."""
     noisy = workshop.RECIPE + "variants: {fp32: [], int8: [quantize]}\nsearch: off\n"

@@ -306,6 +306,7 @@ def test_an_only_that_matches_nothing_is_told_even_when_empty(at_home: Workshop)
     assert run("plan", "recipe.yaml", "--only", "fp64@*") == ExitCode.RECIPE
 
 
+@pytest.mark.slow
 def test_json_and_publish_leave_one_document_on_stdout(
     at_home: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

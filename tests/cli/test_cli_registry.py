@@ -172,6 +172,7 @@ def test_what_the_function_sees_may_be_pulled(sh: Shell, built: Workshop) -> Non
     sh("pull", "tiny", "--unpacked", "--out", "task", code=ExitCode.RECIPE)
 
 
+@pytest.mark.slow
 def test_waiting_until_it_is_there(sh: Shell) -> None:
     sh("show", "minilm:prod", "--wait", 0.3, code=ExitCode.RECIPE)
     assert "no release minilm:prod" in sh.err
@@ -303,6 +304,7 @@ def test_collecting_says_what_it_would_do_and_does_it_when_told(sh: Shell) -> No
     assert len(sh("list").splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_what_runs_in_aws_is_kept_of_a_directory_too(sh: Shell, aws: AwsServer) -> None:
     published(sh)
     assert sh.json("gc", "--live-aws")["kept"][0]["release"] == "minilm@1"

@@ -117,6 +117,7 @@ def test_shell_completes_the_verbs_of_the_store() -> None:
     assert {"--max", "--dry-run", "--json"} <= set(options)
 
 
+@pytest.mark.slow
 def test_build_prunes_at_its_end_and_says_what_did_not_fit(
     project: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,6 +137,7 @@ def test_build_prunes_at_its_end_and_says_what_did_not_fit(
     assert there(project.store.root, "old") == set()
 
 
+@pytest.mark.slow
 def test_build_ends_right_while_another_prunes_without_end(project: Workshop) -> None:
     """All that lies in the store goes at once, unless the build holds it; the runtime part cannot be made without a network."""
     for tree in (project.store.root / "trees").iterdir():

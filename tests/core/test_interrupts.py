@@ -113,6 +113,7 @@ print(number)
 """
 
 
+@pytest.mark.slow
 def test_process_is_ended_at_whatever_line_an_interrupt_comes(tmp_path: Path) -> None:
     """A second one comes seven lines later. One while `Popen` began left the process; one in `poll` let `wait` wait for ever."""
     done = subprocess.run(

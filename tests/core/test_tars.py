@@ -76,6 +76,7 @@ def test_contents_are_passed_over_by_seeking(tmp_path: Path) -> None:
     assert sum(asked) < 10_000
 
 
+@pytest.mark.slow
 def test_an_index_keeps_nothing_of_what_nobody_wants() -> None:
     data = b"".join(header(b"x%d" % number) for number in range(20_000)) + bytes(1024)
     stream = io.BytesIO(data)

@@ -112,6 +112,7 @@ def test_depth_is_counted_in_lists_and_mappings() -> None:
         parse("? " * 33 + "a", "r")
 
 
+@pytest.mark.slow
 def test_what_holds_too_many_values_is_stopped_where_it_does() -> None:
     """Not at its end, when all of it is in memory: what comes behind is no YAML, and is not read."""
     with pytest.raises(RecipeError, match="r:20000: holds more than 20000 values"):

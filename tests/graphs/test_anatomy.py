@@ -42,6 +42,7 @@ def test_bytes_belong_to_the_layer_that_reads_them_unpacked(tmp_path: Path) -> N
     assert found["operations"] == {"total": 2 * 2 * 8 * 16 + 2 * 16, "unknown_shapes": 0, "inputs": {"x": [2, 8]}}
 
 
+@pytest.mark.slow
 def test_large_weights_stay_in_their_file(tmp_path: Path) -> None:
     import tracemalloc
 

@@ -263,6 +263,7 @@ PLACES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_wherever_it_is_asked_its_end_is_error_or_done_without(place: str, crashing: Any, tmp_path: Path) -> None:
     """A step fails with a reason, as it does where the engine refuses, or does less; nothing else is raised, and nothing ends."""

@@ -189,6 +189,7 @@ def kinds(frontdoor: Any, made: Door, count: int, headers: dict[str, str], conte
     return [json.loads(answer.body).get("error_type", "") for answer in answers]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("headers", [{"x_deadline_ms": "30"}, {"prefer": "wait=1"}])
 @pytest.mark.parametrize("answer", [b"", answered(TOLD, "504 Late")])
 def test_a_callers_haste_does_not_open_the_circuit(
@@ -252,6 +253,7 @@ KEYS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(KEYS, JSON_VALUES), st.dictionaries(KEYS, JSON_VALUES))
 def test_no_event_is_too_strange(frontdoor: Any, door: Doors, outer: dict[str, Any], context: dict[str, Any]) -> None:

@@ -171,6 +171,7 @@ def test_warmup_answers_without_a_prediction(tiny: Path) -> None:
     assert answer == {"warm": True, "model": "tiny", "version": "3"}
 
 
+@pytest.mark.slow
 def test_answer_beyond_the_callers_limit_is_413_with_advice(tmp_path: Path) -> None:
     """6 MB, 1 MB through a load balancer. Directly, the stock client writes `0.1, 0.1`: a third more than was counted."""
     root = package(tmp_path / "wide", wide)

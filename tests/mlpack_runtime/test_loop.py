@@ -161,6 +161,7 @@ def test_loop_answer_that_the_platform_refuses_is_reported(api: RuntimeApi, tiny
     assert "refused with 413" in error["errorMessage"]
 
 
+@pytest.mark.slow
 def test_loop_bodies_of_megabytes_pass_both_ways(api: RuntimeApi, tmp_path: Path, boot: Callable[..., Any]) -> None:
     boot(package(tmp_path / "wide", wide_identity))
     rows = 700_000  # "0.25," five characters each, both ways

@@ -136,6 +136,7 @@ def test_amazons_own_is_known_by_its_host(endpoint: str, amazons: bool) -> None:
     assert promises.is_amazons(SimpleNamespace(meta=SimpleNamespace(endpoint_url=endpoint))) == amazons
 
 
+@pytest.mark.slow
 def test_workers_that_start_at_once_mislead_each_other_not(stores: FakeStores) -> None:
     place, start, said = results.open_results(S3, keep_s=60), threading.Barrier(8), []
 

@@ -362,6 +362,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=settings().max_examples * 3)
 @given(st.dictionaries(st.sampled_from(["id", "outputs", "parameters"]), JSON), st.lists(JSON, max_size=2), st.binary(max_size=20))
 def test_decode_anything_is_a_call_or_a_request_error(head: dict[str, Any], rows: list[Any], binary: bytes) -> None:

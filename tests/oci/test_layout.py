@@ -223,6 +223,7 @@ def test_a_hostile_archive_is_refused_in_little_memory(kind: str, tmp_path: Path
     assert len(str(refused.value)) < 1000
 
 
+@pytest.mark.slow
 def test_what_no_layout_has_is_not_remembered_of_an_archive(made: Image, tmp_path: Path) -> None:
     layout.write_archive(made, tmp_path / "out.tar")
     more = b"".join(header(b"../x%d" % number, b"2", link=b"/etc/passwd") for number in range(20_000))

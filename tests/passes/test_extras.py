@@ -38,6 +38,7 @@ def imported() -> set[str]:
     return found - sys.stdlib_module_names - {"mlpack"}
 
 
+@pytest.mark.slow
 def test_whatever_base_installation_lacks_is_known_by_its_extra() -> None:
     aws = {*names(PROJECT["optional-dependencies"]["aws"]), "botocore"}  # no pass needs them: who does says so itself
     assert imported() - names(PROJECT["dependencies"]) - COME_ALONG - WHERE_IT_IS - aws <= set(extras.EXTRAS)

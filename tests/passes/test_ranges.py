@@ -229,6 +229,7 @@ print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.st
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_calls(tmp_path: Path) -> None:
     """400 calls of 1 MB of activations, of many shapes: kept, they would be 400 MB."""
     width = 256

@@ -7,6 +7,7 @@ import tracemalloc
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ def tallied(parts: list[Array]) -> Tally:
     return tally
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(calls, st.randoms())
 def test_histogram_is_that_of_all_values_in_any_order(given_: list[list[float]], random: Any) -> None:

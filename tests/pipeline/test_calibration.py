@@ -50,6 +50,7 @@ def evaluated(made: Workshop, samples: int, order: slice = slice(None)) -> None:
     np.savez(made.root / "eval.npz", x=x, labels=(x.sum(axis=1) > 0).astype(int))
 
 
+@pytest.mark.slow
 def test_a_build_holds_a_share_out_for_all_and_says_so(workshop: Workshop) -> None:
     (before,) = {row.calibration for row in foresee(workshop.recipe, workshop.store, (workshop.root,), None)} - {None}
     assert "20% of the evaluation data" in before
@@ -125,6 +126,7 @@ def test_random_numbers_calibrate_only_where_the_recipe_says_so(workshop: Worksh
     assert "random numbers" in summary.calibration_text(found.use)
 
 
+@pytest.mark.slow
 def test_a_build_with_too_few_goes_on_without_static_int8(workshop: Workshop) -> None:
     evaluated(workshop, 12)
     record, _ = workshop.build()

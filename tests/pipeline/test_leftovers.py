@@ -47,6 +47,7 @@ def listed(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if "store" not in path.relative_to(folder).parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", ERRORS, ids=["error", "full disk", "interrupt"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_build_that_fails_leaves_nothing(

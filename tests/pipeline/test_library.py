@@ -70,6 +70,7 @@ def test_importing_it_loads_nothing_else() -> None:
     assert [name for name in _loaded_by("import mlpack") if name.startswith("mlpack")] == ["mlpack"]
 
 
+@pytest.mark.slow
 def test_planning_loads_no_framework(workshop: Workshop) -> None:
     program = f"import mlpack\nmlpack.plan({str(workshop.recipe)!r}, store={str(workshop.store.root)!r})"
     _loaded_by(program)  # a new ONNX file is opened once, to see which files hold its weights

@@ -62,6 +62,7 @@ def test_the_package_answers_its_own_sample(built: Workshop) -> None:
     assert int(np.argmax(answer["outputs"][0]["data"])) == labels[0]
 
 
+@pytest.mark.slow
 def test_a_rebuild_runs_nothing_and_gives_the_same_record(workshop: Workshop) -> None:
     first, _ = workshop.build()
     actions = {path: path.stat().st_ino for path in (workshop.store.root / "actions").iterdir()}
@@ -74,6 +75,7 @@ def test_a_rebuild_runs_nothing_and_gives_the_same_record(workshop: Workshop) ->
     assert {k: v for k, v in first.items() if k not in changing} == {k: v for k, v in again.items() if k not in changing}
 
 
+@pytest.mark.slow
 def test_a_rebuild_imports_no_framework(built: Workshop) -> None:
     """What a CI job with nothing to do pays for: the heavy packages must not even be looked at."""
     program = f"""
@@ -95,6 +97,7 @@ print(json.dumps(sorted({{"torch", "onnx", "onnxruntime", "numpy", "transformers
     assert json.loads(done.stdout) == []
 
 
+@pytest.mark.slow
 def test_builds_in_different_directories_give_equal_packages(built: Workshop, tmp_path: Path) -> None:
     other = workshop_.make(tmp_path / "somewhere/else")
     record, _ = other.build(keep_all=True)
@@ -104,12 +107,14 @@ def test_builds_in_different_directories_give_equal_packages(built: Workshop, tm
     assert {one["id"]: one["package"]["digest"] for one in record["candidates"]} == known
 
 
+@pytest.mark.slow
 def test_only_builds_what_matches(workshop: Workshop) -> None:
     record, _ = workshop.build(only="int8@*")
     assert [one["id"] for one in record["candidates"]] == ["int8@lambda-zip-x86_64"]
     assert record["candidates"][0]["ratio_to_baseline"] is not None
 
 
+@pytest.mark.slow
 def test_auto_skips_what_makes_no_sense_and_plan_says_so_once(workshop: Workshop) -> None:
     import onnx
     from onnx import TensorProto, helper
@@ -134,6 +139,7 @@ def test_keep_all_leaves_every_package(workshop: Workshop) -> None:
     assert {path.name for path in (out / "artifacts").iterdir()} == {"fp32@lambda-zip-x86_64", "int8@lambda-zip-x86_64"}
 
 
+@pytest.mark.slow
 def test_nothing_within_budget_is_an_answer_with_all_measured(workshop: Workshop) -> None:
     workshop.edit(lambda text: text + "budgets: {package_size: 1kB}\n")
     record, out = workshop.build()
@@ -302,6 +308,7 @@ def test_target_for_another_processor_is_packed_unmeasured(workshop: Workshop) -
     assert record["chosen"] is None or all(one["latency_ms"]["n"] in (0, None) for one in record["candidates"])
 
 
+@pytest.mark.slow
 def test_quick_effort_takes_few_timings_and_says_so(workshop: Workshop) -> None:
     record, out = workshop.build(effort=verbs.EFFORTS["quick"])
     assert record["effort"] == "quick"

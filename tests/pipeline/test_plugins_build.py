@@ -48,6 +48,7 @@ def foreseen(shop: Workshop) -> dict[str, outlook.PlannedCandidate]:
     return {row.id: row for row in outlook.foresee(shop.recipe, shop.store, (shop.root,), None)}
 
 
+@pytest.mark.slow
 def test_build_packs_measures_and_boots_with_both(shop: Workshop, tmp_path: Path) -> None:
     rows = foreseen(shop)
     assert rows[ROUNDED].plugins == ("the target acme-function is that of acme-mlpack 1.2", WORDS)
@@ -80,6 +81,7 @@ def test_build_packs_measures_and_boots_with_both(shop: Workshop, tmp_path: Path
         shipped.unpack(package, tmp_path / "unpacked")
 
 
+@pytest.mark.slow
 def test_results_of_another_version_of_the_plugin_are_not_taken(
     shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +178,7 @@ def test_target_that_lacks_something_is_a_problem_of_its_recipe(
         reader.load(shop.recipe)
 
 
+@pytest.mark.slow
 def test_fault_of_a_pass_is_its_candidates_and_names_the_plugin(
     shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +269,7 @@ def test_chain_that_cannot_be_written_out_is_the_targets_fault(
         outlook.foresee(shop.recipe, shop.store, (shop.root,), None)
 
 
+@pytest.mark.slow
 def test_package_without_its_plugin_says_which_to_install(shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, out = shop.build()
     (package,) = (out / "artifacts").iterdir()

@@ -58,6 +58,7 @@ def test_a_failed_step_fails_alone_as_it_did_anywhere(failed: Path, left: Path, 
     assert {path.name for path in failed.iterdir()} == {"step.json", "reproduce.py", "model", "calibration"}
 
 
+@pytest.mark.slow
 def test_the_script_is_run_by_python(failed: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(failed / "reproduce.py")],
@@ -67,6 +68,7 @@ def test_the_script_is_run_by_python(failed: Path) -> None:
     assert SAID in done.stderr
 
 
+@pytest.mark.slow
 def test_two_builds_leave_the_same_and_no_path(failed: Path, left: Path, workshop: Workshop) -> None:
     workshop.edit(lambda text: text + VARIANTS)
     workshop.build()
@@ -92,6 +94,7 @@ def test_mended_step_says_that_it_did_not_fail_and_what_differs(failed: Path, st
         reproduce.run_and_report(failed, store, tmp_path / "made")
 
 
+@pytest.mark.slow
 def test_what_is_large_is_found_in_the_store(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(reproduce, "COPIED_BYTES", 2_000)
     again = VARIANTS.replace("good: [quantize]", "worse: [{quantize: {method: static, samples: 8, keep_float: [nope]}}]")

@@ -129,6 +129,7 @@ def test_pinned_with_a_lock_asks_nobody(simple: Path, monkeypatch: pytest.Monkey
         wheels.with_pins(lock, "3.13", "arm64", ("demo==1.0",))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(lock=LOCKS)
 def test_lock_is_read_back_as_written(lock: Lock, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -452,6 +452,7 @@ _JSON = st.recursive(
 _KEYS = ("name", "source", "inputs", "data", "metric", "variants", "targets", "budgets", "prefer", "serve", "tags")
 
 
+@pytest.mark.slow
 @_SLOW
 @given(st.dictionaries(st.sampled_from(_KEYS), _JSON, max_size=4))
 def test_any_value_under_any_key_is_a_recipe_error_or_fine(folder: Path, values: dict[str, Any]) -> None:

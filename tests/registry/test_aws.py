@@ -71,6 +71,7 @@ def test_the_region_of_the_address_is_asked(aws: AwsServer) -> None:
     place.table.close()
 
 
+@pytest.mark.slow
 def test_threads_share_one_client(aws: AwsServer) -> None:
     clients = Clients(parse(aws.make_place()), Timeouts())
     found: list[object] = []

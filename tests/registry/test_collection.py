@@ -234,6 +234,7 @@ def test_a_policy_counts_nothing_below_zero() -> None:
 # --- what goes --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_plan_changes_nothing_and_collecting_does_what_it_said(
     registry: Registry, publish: Callable[..., Release], clock: Clock, tmp_path: Path
 ) -> None:
@@ -276,6 +277,7 @@ def test_collecting_on_aws(aws: AwsServer, clock: Clock, tmp_path: Path) -> None
     registry.place.table.close()
 
 
+@pytest.mark.slow
 def test_a_delete_is_asked_for_again_only_with_the_lease(aws: AwsServer, clock: Clock, tmp_path: Path) -> None:
     registry = Registry(dataclasses.replace(places.open_registry(aws.make_place()).place, now=clock))
     for version in (1, 2):

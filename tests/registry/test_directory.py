@@ -265,6 +265,7 @@ def test_a_publisher_killed_at_any_moment_leaves_all_or_nothing(tmp_path: Path) 
     assert seen == {1, 2}
 
 
+@pytest.mark.slow
 def test_a_puller_killed_at_any_moment_leaves_all_or_nothing(root: Path, made: Path, tmp_path: Path) -> None:
     release = open_registry(root).publish(made)
     whole = Dying(None)

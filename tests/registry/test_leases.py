@@ -82,6 +82,7 @@ def test_a_publisher_waits_for_a_collection(place: Place) -> None:
     thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("renewing")
 def test_a_publisher_does_not_wait_for_ever(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "_PATIENCE_S", 0.5)
@@ -104,6 +105,7 @@ def test_a_publisher_does_not_wait_for_ever(place: Place, monkeypatch: pytest.Mo
         assert leases.intents(place) == ([], [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clock", [-3600.0, 0.0, 600.0])
 def test_dead_collector_is_taken_over_whatever_the_clock_says(place: Place, clock: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "LEASE_S", 0.5)

@@ -298,6 +298,7 @@ def test_a_row_that_was_tampered_with_is_not_shown(registry: Registry, made: Pat
 # --- several at once --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_publishers_at_once_make_one_version_a_content(registry: Registry, tmp_path: Path) -> None:
     """Processes; each content is published by two, and they share what is equal in all."""
     count, where = 16 if not registry.place.where.startswith("s3:") else 8, registry.place.where

@@ -83,6 +83,7 @@ def test_a_registry_arrives_whole(source: Registry, target: Registry, tmp_path: 
     assert [path.name for path in (tmp_path / "deep").iterdir()] == [name]
 
 
+@pytest.mark.slow
 def test_a_registry_arrives_on_aws_and_comes_back(aws: AwsServer, source: Registry, target: Registry, tmp_path: Path) -> None:
     there = open_registry(aws.make_place())
     export(source, tmp_path / "exported")

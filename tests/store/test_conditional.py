@@ -93,6 +93,7 @@ def test_rule_that_removes_the_object_now_misleads_nobody(stores: FakeStores, cl
     assert removed
 
 
+@pytest.mark.slow
 def test_many_who_ask_at_once_mislead_each_other_not(stores: FakeStores, client: Any) -> None:
     start, said = threading.Barrier(8), []
 

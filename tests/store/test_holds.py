@@ -91,6 +91,7 @@ def test_forked_child_keeps_what_its_parent_held(tmp_path: Path) -> None:
         assert is_free(path, "a")
 
 
+@pytest.mark.slow
 def test_who_has_something_alone_lets_nobody_begin(tmp_path: Path) -> None:
     path = tmp_path / "holds"
     with Holds(path).alone("a") as free:

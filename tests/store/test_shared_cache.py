@@ -278,6 +278,7 @@ def plant(folder: Folder, data: bytes) -> None:
     path_of(folder).write_bytes(data)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_no_bit_of_an_entry_may_differ(sound: bytes, data: st.DataObject) -> None:
@@ -596,6 +597,7 @@ def test_the_second_machine_runs_no_pass(objects: Objects, tmp_path: Path) -> No
     assert "came from the shared cache" in here.told.notes[0]
 
 
+@pytest.mark.slow
 def test_a_rebuild_neither_asks_nor_imports_what_would(built: Workshop) -> None:
     program = f"""
 import sys

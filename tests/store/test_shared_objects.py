@@ -184,6 +184,7 @@ def test_a_bucket_that_may_not_be_read(bucket: Bucket, aws: AwsServer) -> None:
     assert not raised.value.writes_only
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [Fault("error", onward=True), Fault("close", onward=True), Fault("hang", onward=True)])
 @pytest.mark.parametrize("verb", ["read", "write"])
 def test_a_service_that_fails_is_tried_twice_and_no_more(

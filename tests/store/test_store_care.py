@@ -319,6 +319,7 @@ for stop in range(1, 10_000):
 """
 
 
+@pytest.mark.slow
 def test_killed_at_each_step_every_entry_is_whole_or_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A kill between making a directory and marking it leaves it empty for five seconds: nobody makes one here.
     monkeypatch.setattr(temporary, "_YOUNG_S", 0.0)

@@ -76,6 +76,7 @@ def outputs(answer: dict[str, Any]) -> list[float]:
     return list(json.loads(answer["body"])["outputs"][0]["data"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [False, True], ids=["function", "layer"])
 def test_boot_zip_answers_the_sample(layer: bool, runtime: Path, tmp_path: Path) -> None:
     artifact, _ = packed(tmp_path, LambdaZip(arch=HERE, layer=layer), runtime)
@@ -86,6 +87,7 @@ def test_boot_zip_answers_the_sample(layer: bool, runtime: Path, tmp_path: Path)
     assert any('"status":200' in line for line in booted.log)
 
 
+@pytest.mark.slow
 def test_boot_image_without_podman_runs_its_files_and_says_so(runtime: Path, tmp_path: Path) -> None:
     base = small_packages.base(tmp_path / "rootfs", tmp_path / "cache")
     artifact, _ = packed(tmp_path, LambdaImage(arch=HERE), runtime, base=base)
@@ -121,6 +123,7 @@ def test_boot_answer_other_than_200_is_told_with_the_log(tmp_path: Path) -> None
         boot(scripted(tmp_path / "package", body), b"{}")
 
 
+@pytest.mark.slow
 def test_boot_hook_that_raises_is_told(runtime: Path, tmp_path: Path) -> None:
     hooks = {"app.py": "def preprocess(value):\n    raise KeyError('labels.txt')\n"}
     artifact, _ = packed(tmp_path, LambdaZip(arch=HERE), runtime, hooks=hooks, sample={"x": 1})
@@ -141,6 +144,7 @@ def test_boot_process_that_dies_is_told_with_its_status(tmp_path: Path) -> None:
         boot(scripted(tmp_path / "package", head="print('last words', flush=True); os._exit(7)"), b"{}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("returns", "given"), [("y.tolist()[0]", [60.0, 70.0, 80.0]), ("len(y.tolist())", 1), ("[]", []), ("False", False)]
 )
@@ -158,6 +162,7 @@ def test_boot_answer_that_is_none_is_no_success(answer: str, tmp_path: Path) -> 
         boot(scripted(tmp_path / "package", f"answer = {answer}"), b"{}")
 
 
+@pytest.mark.slow
 def test_boot_that_does_not_answer_in_time_leaves_no_process(tmp_path: Path) -> None:
     body = "import subprocess; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)', os.environ['TMPDIR']])"
     with pytest.raises(PackError, match="did not answer within 1 s"):

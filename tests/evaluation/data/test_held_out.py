@@ -57,6 +57,7 @@ def flat(calls: list[list[int]]) -> list[int]:
     return [number for call in calls for number in call]
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(
     st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=4), min_size=1, max_size=25),
