@@ -128,6 +128,13 @@ def test_settings_say_what_is_taken_and_what_is_an_error(
     assert outcome(told).startswith(expected)
 
 
+def test_list_that_is_no_sources_is_a_function_error(tiny: Path) -> None:
+    """What a pipe makes of its records by a template: to the pipe an answer is a success, whatever is in it."""
+    events: list[Any] = [[REQUEST], [REQUEST, {"body": "x"}], ["text"], [[]], [None]]
+    assert {("EventBridge Pipes" in outcome(told), "raised" in told) for told in ask(tiny, *events)} == {(True, True)}
+    assert {outcome(told) for told in ask(tiny, *events, MLPACK_EVENTS="direct")} == {"direct 400"}
+
+
 @pytest.mark.parametrize("event", [row.event for row in ROWS if row.outcome.startswith("refused")])
 def test_a_request_that_shares_a_key_with_an_event_is_a_request(event: Any) -> None:
     """One of its keys alone makes nothing an event, but for those that no request would have."""

@@ -132,8 +132,9 @@ class Entrance:
                 type(given) is not dict or not isinstance(given.get("requestContext"), dict), "an HTTP event raised", raised
             )
             value = oracle.strict(str(raised).encode())
-            status = {"DeadlineExceeded": 504, "Unavailable": 503}.get(value["error_type"], 500)
-            oracle.error(status, value, allowed)
+            listed = {501: {"UnsupportedEvent"}} if type(given) is list and given else {}  # no source's, and no request
+            status = {"DeadlineExceeded": 504, "Unavailable": 503, "UnsupportedEvent": 501}.get(value["error_type"], 500)
+            oracle.error(status, value, allowed | listed)
         else:
             if made is None:
                 status, value = reply.status, oracle.strict(reply.body)

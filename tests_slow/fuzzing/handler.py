@@ -71,8 +71,10 @@ class Entrance:
             made = module.handler(given, Context()) if number % 2 else oracle.strict(module.render(given, Context()))
         except module.InferenceError as raised:
             oracle.check(not http, "an HTTP event raised", raised)
-            oracle.error(500, oracle.strict(str(raised).encode()), allowed)
-            status, value = 500, None
+            told = oracle.strict(str(raised).encode())
+            listed = type(given) is list and bool(given)  # no source's, and no request
+            status, value = 501 if listed else 500, None
+            oracle.error(status, told, {501: {"UnsupportedEvent"}} if listed else allowed)
         else:
             if http:
                 status, value = oracle.envelope(given, made, allowed)

@@ -28,6 +28,11 @@ LATTICE = "lattice"
 
 _QUEUE = "let it send to an SQS queue, and give this package, or a worker, the queue"
 _SELF = "call this package from a function of your own that speaks with this service"
+_LIST = (
+    "a sender of lists, as EventBridge Pipes with an input template is",
+    "let the pipe hand its records on as they come, without a template",
+)
+"""No request is a list. An answer with an error would be a success to a pipe, which deletes what it has handed on."""
 _OTHERS = {
     "kafka": ("Amazon MSK", "read the topic with EventBridge Pipes, and let the pipe send to an SQS queue"),
     "SelfManagedKafka": ("Apache Kafka", "read the topic with EventBridge Pipes, and let the pipe send to an SQS queue"),
@@ -89,7 +94,8 @@ def recognize(event: object) -> "Source | None":
     """Where an event comes from; None for a request of the package's own, and for HTTP."""
     if type(event) is list:  # EventBridge Pipes, and AppSync's batches
         first = event[0] if event and type(event[0]) is dict else {}
-        return _by_records(event) if "eventSource" in first else _by_form(first)
+        found = _by_records(event) if "eventSource" in first else _by_form(first)
+        return found or (Source("", *_LIST) if event else None)
     if type(event) is not dict:
         return None
     if "isFinalInvokeForWindow" in event:
