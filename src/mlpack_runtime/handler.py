@@ -31,7 +31,8 @@ class InferenceError(RuntimeError):
 
 
 _SETTINGS: "Settings | None" = None
-if any(os.environ.get(name) for name in ("MLPACK_EVENTS", "MLPACK_RAISE", "MLPACK_RESULTS")):  # what is wrong with them is told now
+# What is wrong with them is told now; where none is set there is nothing to look at before an event comes.
+if any(os.environ.get(name) for name in ("MLPACK_EVENTS", "MLPACK_RAISE", "MLPACK_RESULTS")):
     from mlpack_runtime.triggers.settings import Settings
 
     _SETTINGS = Settings(os.environ)

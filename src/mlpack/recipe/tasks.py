@@ -28,28 +28,22 @@ NONE = "none"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskKind:
-    """A row of the table of tasks.
+    """A row of the table of tasks. `axes`: of the output that it reads. `takes`: keys of `serve` that it has a use for."""
 
-    `needs`: what its packages carry beside the engine, by names in `wheel_rules.NEEDS`. `takes`: keys of `serve` that it
-    has a use for.
-    """
-
-    needs: tuple[str, ...]
+    axes: int
     takes: tuple[str, ...]
 
 
-_TEXT = ("tokenizer",)
 TASKS: Mapping[str, TaskKind] = {
-    "text-classification": TaskKind(needs=_TEXT, takes=("output", "labels", "top_k", "threshold", "activation")),
-    "token-classification": TaskKind(needs=_TEXT, takes=("output", "labels", "top_k", "threshold", "aggregation")),
-    "question-answering": TaskKind(needs=_TEXT, takes=("top_k", "threshold")),
-    "embeddings": TaskKind(needs=_TEXT, takes=("output", "pooling", "normalize")),
-    "rerank": TaskKind(needs=_TEXT, takes=("output", "labels", "top_k", "threshold", "activation")),
+    "text-classification": TaskKind(axes=2, takes=("output", "labels", "top_k", "threshold", "activation")),
+    "token-classification": TaskKind(axes=3, takes=("output", "labels", "top_k", "threshold", "aggregation")),
+    "question-answering": TaskKind(axes=2, takes=("top_k", "threshold")),
+    "embeddings": TaskKind(axes=2, takes=("output", "pooling", "normalize")),
+    "rerank": TaskKind(axes=2, takes=("output", "labels", "top_k", "threshold", "activation")),
 }
 """A module of the runtime each (`mlpack_runtime.tasks`)."""
 KEYS = tuple(dict.fromkeys(key for kind in TASKS.values() for key in kind.takes))
 """Keys of `serve` that only a task has a use for."""
-_RANKS = {"text-classification": 2, "token-classification": 3, "question-answering": 2, "embeddings": 2, "rerank": 2}
 _VECTORS = ("sentence_embedding", "text_embeds", "embeddings", "embedding")
 """Names of outputs with one vector a text, as exporters choose them."""
 _TOKEN_VECTORS = ("last_hidden_state", "token_embeddings")
@@ -109,7 +103,7 @@ def settings(recipe: Recipe, steps: Sequence[Step], signature: Signature, *, tok
     read = {} if missing else _outputs(name, serve, signature, folder)
     if missing is None and read is None:
         outputs = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in signature.outputs)
-        missing = f"an output of {_RANKS[name]} axes with numbers, and the model has {outputs}: say serve.output"
+        missing = f"an output of {TASKS[name].axes} axes with numbers, and the model has {outputs}: say serve.output"
     if missing is not None or read is None:
         if serve.task is not None:
             raise RecipeError(f"serve.task: {name} needs {missing}")
@@ -166,7 +160,7 @@ def _outputs(name: str, serve: Serve, signature: Signature, folder: Path | None)
     numbers = {spec.name: spec for spec in signature.outputs if spec.dtype in ("float32", "float64", "float16")}
     if serve.output is not None and serve.output not in numbers:
         raise RecipeError(f"serve.output: the model has no output {serve.output!r} of numbers; it has {', '.join(numbers)}")
-    fitting = [each for each, spec in numbers.items() if len(spec.shape) == _RANKS[name]]
+    fitting = [each for each, spec in numbers.items() if len(spec.shape) == TASKS[name].axes]
     if name == "question-answering":
         both = [each for each in ("start_logits", "end_logits") if each in fitting] or fitting
         return {"start": both[0], "end": both[1]} if len(both) == 2 else None

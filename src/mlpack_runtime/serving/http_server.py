@@ -135,11 +135,6 @@ class Connections:
             return len(self._open) + len(self._reserve)
 
     @property
-    def active(self) -> int:
-        """Requests that are being answered."""
-        return self._active
-
-    @property
     def held(self) -> int:
         """Bytes of bodies and answers beyond what each has for itself."""
         return self._held

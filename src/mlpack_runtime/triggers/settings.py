@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 EVENTS = "MLPACK_EVENTS"
 RAISE = "MLPACK_RAISE"
 RESULTS = "MLPACK_RESULTS"
-NAMES = (EVENTS, RAISE, RESULTS)
-"""With none of these set there is nothing to look at before an event comes."""
 DIRECT = "direct"
 _FAILURES = ("batch", "refused")
 
