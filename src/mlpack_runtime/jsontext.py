@@ -103,3 +103,9 @@ def dumps(value: "Any") -> str:
         return _encode(value)
     except RecursionError:
         raise ValueError("nested too deeply to be written as JSON") from None
+
+
+def text_of(value: object, key: str) -> str:
+    """The text that an object has under this key; "" where it has none, or is no object."""
+    text = value.get(key) if type(value) is dict else None
+    return text if type(text) is str else ""

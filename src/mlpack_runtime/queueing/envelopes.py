@@ -11,6 +11,7 @@ EventBridge user guide, "AWS service event metadata"; amazon-sqs-java-extended-c
 from urllib.parse import unquote_plus
 
 from mlpack_runtime import jsontext
+from mlpack_runtime.jsontext import text_of
 from mlpack_runtime.limits import quoted
 from mlpack_runtime.protocol import RequestError
 from mlpack_runtime.queueing.payloads import Place
@@ -107,26 +108,20 @@ def of_record(record: "Mapping[str, Any]") -> Place:
 
 
 def _place(bucket: object, thing: object, *, encoded: bool) -> Place:
-    name, key = _named(bucket, "name"), _named(thing, "key")
+    name, key = text_of(bucket, "name"), text_of(thing, "key")
     if not name or not key:
         raise RequestError("S3's notification does not say which object of which bucket it is about")
     assert type(thing) is dict
     size, key = thing.get("size"), unquote_plus(key) if encoded else key
-    version = _named(thing, "versionId") or _named(thing, "version-id")
+    version = text_of(thing, "versionId") or text_of(thing, "version-id")
     return Place(name, key, version, size if type(size) is int else 0)
 
 
 def _pointed(where: object) -> Place:
-    bucket, key = _named(where, "s3BucketName"), _named(where, "s3Key")
+    bucket, key = text_of(where, "s3BucketName"), text_of(where, "s3Key")
     if not bucket or not key:
         raise RequestError("the message points into S3, as AWS's extended clients do, but not at an object: s3BucketName and s3Key")
     return Place(bucket, key)
-
-
-def _named(value: object, name: str) -> str:
-    """The text that an object has under this name; "" where it has none."""
-    found = value.get(name) if type(value) is dict else None
-    return found if type(found) is str else ""
 
 
 def _envelope(text: str) -> "Any":
@@ -143,11 +138,11 @@ def _envelope(text: str) -> "Any":
 
 
 def _is_sns(value: "Mapping[str, Any]") -> bool:
-    return value.get("Type") == "Notification" and bool(_named(value, "TopicArn")) and type(value.get("Message")) is str
+    return value.get("Type") == "Notification" and bool(text_of(value, "TopicArn")) and type(value.get("Message")) is str
 
 
 def _is_event(value: "Mapping[str, Any]") -> bool:
-    return bool(_named(value, "detail-type") and _named(value, "source")) and "detail" in value
+    return bool(text_of(value, "detail-type") and text_of(value, "source")) and "detail" in value
 
 
 def _is_notification(value: "Mapping[str, Any]") -> bool:

@@ -10,6 +10,7 @@ structure"; EventBridge user guide, "Amazon EventBridge Pipes batching" (flat re
 from time import time
 
 from mlpack_runtime import jsontext
+from mlpack_runtime.jsontext import text_of
 from mlpack_runtime.limits import quoted
 from mlpack_runtime.protocol import RequestError
 from mlpack_runtime.queueing import envelopes
@@ -75,7 +76,7 @@ def read(name: str, records: "list[Any]") -> "list[Record]":
 
 def of_event(event: "Mapping[str, Any]") -> Record:
     """The record that an event of EventBridge is."""
-    identifier = _optional(event, "id")
+    identifier = text_of(event, "id")
     return Record(identifier, identifier).open(lambda: envelopes.of_event(event, {}))
 
 
@@ -86,11 +87,11 @@ def _sqs(record: "Mapping[str, Any]") -> Record:
         made.receives = int(_counted(system, "ApproximateReceiveCount") or 1)
         sent_ms = _counted(system, "SentTimestamp")
         made.age_ms = max(0.0, time() * 1000 - int(sent_ms)) if sent_ms else None
-        made.trace = _optional(system, "AWSTraceHeader")
+        made.trace = text_of(system, "AWSTraceHeader")
         # Queues that are not FIFO may have groups too, for fairness; their order means nothing.
-        made.group = _optional(system, "MessageGroupId") if _optional(record, "eventSourceARN").endswith(".fifo") else ""
+        made.group = text_of(system, "MessageGroupId") if text_of(record, "eventSourceARN").endswith(".fifo") else ""
     rows = record.get("messageAttributes")
-    told = {name: _optional(row, "stringValue") for name, row in rows.items()} if type(rows) is dict else {}
+    told = {name: text_of(row, "stringValue") for name, row in rows.items()} if type(rows) is dict else {}
     return made.open(lambda: envelopes.opened(_string(record, "body"), {name: text for name, text in told.items() if text}))
 
 
@@ -110,7 +111,7 @@ def _s3(record: "Mapping[str, Any]") -> Record:
         made.refused = error
         return made
     # A notification may come twice; its sequencer is the same then.
-    name = object_name(place.key, place.uri, place.version, _optional(record["s3"]["object"], "sequencer"))
+    name = object_name(place.key, place.uri, place.version, text_of(record["s3"]["object"], "sequencer"))
     made = Record(place.uri, name)
     made.opened = envelopes.about(place, {})
     return made
@@ -119,7 +120,7 @@ def _s3(record: "Mapping[str, Any]") -> Record:
 def _kinesis(record: "Mapping[str, Any]") -> Record:
     row = record["kinesis"] if type(record.get("kinesis")) is dict else record  # flat in EventBridge Pipes
     identifier = _text(row, "sequenceNumber")
-    made = Record(identifier, _optional(record, "eventID") or identifier)
+    made = Record(identifier, text_of(record, "eventID") or identifier)
     arrived_s = row.get("approximateArrivalTimestamp")
     if type(arrived_s) is float or type(arrived_s) is int:
         made.age_ms = max(0.0, (time() - arrived_s) * 1000)
@@ -136,11 +137,11 @@ def _kinesis(record: "Mapping[str, Any]") -> Record:
 
 def _dynamodb(record: "Mapping[str, Any]") -> Record:
     change, kind = record["dynamodb"], _text(record, "eventName")
-    made = Record(_text(change, "SequenceNumber"), _optional(record, "eventID"))
+    made = Record(_text(change, "SequenceNumber"), text_of(record, "eventID"))
     made.name = made.name or made.identifier
-    table = _optional(record, "eventSourceARN").partition(":table/")[2].partition("/")[0]
+    table = text_of(record, "eventSourceARN").partition(":table/")[2].partition("/")[0]
     keys = change.get("Keys")
-    made.origin = f"dynamodb://{table}/{_optional(keys.get('id'), 'S') if type(keys) is dict else ''}"
+    made.origin = f"dynamodb://{table}/{text_of(keys.get('id'), 'S') if type(keys) is dict else ''}"
     if kind == "REMOVE":
         made.opened = Opened("", {}, nothing="an item was removed")
         return made
@@ -231,10 +232,5 @@ def _string(value: "Mapping[str, Any]", key: str) -> str:
 
 def _counted(value: "Mapping[str, Any]", key: str) -> str:
     """A text of digits; "" for anything else."""
-    found = _optional(value, key)
+    found = text_of(value, key)
     return found if found.isascii() and found.isdigit() and len(found) < 18 else ""
-
-
-def _optional(value: object, key: str) -> str:
-    found = value.get(key) if type(value) is dict else None
-    return found if type(found) is str else ""

@@ -6,6 +6,7 @@ one; every source that is not taken has a sentence. Will not: read records, or k
 Sources: AWS Lambda developer guide, "Using AWS Lambda with other services", and the guides of the services.
 """
 
+from mlpack_runtime.jsontext import text_of
 from mlpack_runtime.limits import quoted
 
 TYPE_CHECKING = False
@@ -140,27 +141,27 @@ def _by_records(records: "list[Any]") -> "Source | None":
 
 def _by_value(event: "Mapping[str, Any]") -> "Source | None":
     """Those that one key does not tell from a request of the package's own."""
-    kind, text = event.get("eventSource"), _text(event, "detail-type")
+    kind, text = event.get("eventSource"), text_of(event, "detail-type")
     if type(kind) is str and kind.startswith(("aws:", "SelfManagedKafka")):
         return _other(kind.removeprefix("aws:"))
-    if text and _text(event, "source") and "detail" in event:
+    if text and text_of(event, "source") and "detail" in event:
         return Source("eventbridge", f"EventBridge: {quoted(event['source'])}, {quoted(text)}")
-    if _text(event, "raw_path") and _text(event, "method") and type(event.get("headers")) is dict:
+    if text_of(event, "raw_path") and text_of(event, "method") and type(event.get("headers")) is dict:
         return Source(LATTICE)
     if type(event.get("Items")) is list and event.keys() <= {"Items", "BatchInput"}:
         return Source("map", records=event["Items"])
     if event.get("Name") == "ContactFlowEvent" and type(event.get("Details")) is dict:
         return Source("", "Amazon Connect", _SELF)
     header = event.get("header") or (event["directive"].get("header") if type(event.get("directive")) is dict else None)
-    if type(header) is dict and _text(header, "namespace").startswith("Alexa"):
+    if type(header) is dict and text_of(header, "namespace").startswith("Alexa"):
         return Source("", "an Alexa smart home skill", _SELF)
     request = event.get("request")
-    if type(event.get("session")) is dict and type(request) is dict and _text(request, "type") and _text(request, "requestId"):
+    if type(event.get("session")) is dict and type(request) is dict and text_of(request, "type") and text_of(request, "requestId"):
         return Source("", "an Alexa skill", _SELF)
-    if _text(event, "eventType").endswith("_EVENT") and _text(event, "operation") and _text(event, "eventId"):
+    if text_of(event, "eventType").endswith("_EVENT") and text_of(event, "operation") and text_of(event, "eventId"):
         return Source("", "the registry of AWS IoT", "let a rule of AWS IoT send a request")
     context = event.get("requestContext")
-    if type(context) is dict and _text(context, "connectionId") and context.get("eventType") in ("CONNECT", "DISCONNECT"):
+    if type(context) is dict and text_of(context, "connectionId") and context.get("eventType") in ("CONNECT", "DISCONNECT"):
         return Source("", f"a WebSocket's {context['eventType']}", "give the routes $connect and $disconnect no integration")
     return None
 
@@ -172,8 +173,3 @@ def _by_form(event: "Mapping[str, Any]") -> "Source | None":
 def _other(kind: str) -> Source:
     what, instead = _OTHERS.get(kind, (f"the event source {quoted(f'aws:{kind}')}", _QUEUE))
     return Source("", what, instead)
-
-
-def _text(value: "Mapping[str, Any]", key: str) -> str:
-    found = value.get(key)
-    return found if type(found) is str else ""
