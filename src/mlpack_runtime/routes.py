@@ -33,13 +33,18 @@ def find(loaded: "Model", method: str, path: str) -> "Callable[[], Any] | None":
     return _protocol(loaded, method, [])
 
 
+def parts_of(path: str) -> "list[str]":
+    """What stands between a path's slashes; empty ones and a query do not count."""
+    return [part for part in path.partition("?")[0].split("/") if part]
+
+
 def split(path: str) -> "tuple[list[str], list[str] | None]":
     """What stands before the protocol's own `/v2`, such as a stage, and what behind it; None without one.
 
     A stage or a base path may be called v2 itself: the first `v2` counts that has a path of the protocol behind it. `/v2/rerank` is
     none: it is the path of Cohere's second version, for a plain request.
     """
-    parts = [part for part in path.partition("?")[0].split("/") if part]
+    parts = parts_of(path)
     if parts[-2:] == ["v2", "rerank"]:
         return parts, None
     places = [at for at, part in enumerate(parts[:_DEPTH]) if part == "v2"]

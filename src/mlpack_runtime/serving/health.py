@@ -127,7 +127,7 @@ class Server:
         return 200, {"content-type": kind}, document
 
     def _is_metrics(self, path: str) -> bool:
-        return self.metrics is not None and self.shows_metrics and path.partition("?")[0] == METRICS
+        return self.metrics is not None and self.shows_metrics and is_metrics(path)
 
     def _health(self, question: str) -> "Answer":
         if question == "live":
@@ -157,13 +157,14 @@ class Server:
         return refusal(error, telemetry.trace_id(head.headers if head else {}))
 
 
-def _parts(path: str) -> "list[str]":
-    return [part for part in path.partition("?")[0].split("/") if part]
+def is_metrics(path: str) -> bool:
+    """Whether somebody asks for the metrics."""
+    return path.partition("?")[0] == METRICS
 
 
 def _question(path: str) -> str:
     """What a path of health asks; nothing for every other path."""
-    return _VITAL.get(path) or _VITAL.get("/" + "/".join(_parts(path)), "")
+    return _VITAL.get(path) or _VITAL.get("/" + "/".join(routes.parts_of(path)), "")
 
 
 def _request_id(headers: "dict[str, str]") -> str:

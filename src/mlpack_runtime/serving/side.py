@@ -6,7 +6,7 @@ Will not: answer requests to the model, on whatever path.
 from mlpack_runtime import telemetry
 from mlpack_runtime.limits import RequestError
 from mlpack_runtime.serving.gzipped import compressed
-from mlpack_runtime.serving.health import METRICS
+from mlpack_runtime.serving.health import METRICS, is_metrics
 from mlpack_runtime.serving.http_head import Request
 from mlpack_runtime.serving.http_listener import Bounds
 from mlpack_runtime.serving.http_server import Connections, refusal
@@ -30,7 +30,7 @@ class Side:
 
     def vital(self, head: Request) -> bool:
         """Whatever is asked for here."""
-        return head.method in ("GET", "HEAD") and (self._is_metrics(head) or self._server.vital(head))
+        return head.method in ("GET", "HEAD") and (is_metrics(head.path) or self._server.vital(head))
 
     def reads(self, head: Request) -> bool:  # noqa: ARG002  (an `App` is asked this)
         """No body is looked at."""
@@ -41,13 +41,10 @@ class Side:
         if not self.vital(head):
             message = f"this port has {METRICS} and health alone; the model is on port {self._server.port}"
             return self.refuse(RequestError(message, 404, "NotFound"), head)
-        if not self._is_metrics(head):
+        if not is_metrics(head.path):
             return self._server.answer(head, body, spent_s)
         return compressed(self._server.measured(head), head.headers.get("accept-encoding", ""), self._server.gzip_bytes)
 
     def refuse(self, error: RequestError, head: "Request | None") -> "Answer":
         """The answer to what is not here, or no request."""
         return refusal(error, telemetry.trace_id(head.headers if head else {}))
-
-    def _is_metrics(self, head: Request) -> bool:
-        return head.path.partition("?")[0] == METRICS

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlpack_runtime.tasks.requests import Task
 
 NAMES = ("text-classification", "token-classification", "question-answering", "embeddings", "rerank")
-"""Each is a module here, with `_` for `-` and a function `open_task(model, settings)`; a package carries its own task's alone."""
+"""Each is a module here, with `_` for `-` and its class as `TASK`; a package carries its own task's alone."""
 
 
 def open_task(model: "Described", settings: "Mapping[str, Any]") -> "Task":
@@ -27,5 +27,5 @@ def open_task(model: "Described", settings: "Mapping[str, Any]") -> "Task":
         raise ModelError(f"model.json has the task {name!r}; this runtime knows {', '.join(NAMES)}: rebuild the package")
     module = f"mlpack_runtime.tasks.{str(name).replace('-', '_')}"
     __import__(module)
-    task: Task = sys.modules[module].open_task(model, settings)
+    task: Task = sys.modules[module].TASK(model, settings)
     return task

@@ -6,16 +6,15 @@ Will not: answer `{"text"}` and `{"texts"}`, whose answer stays the protocol's o
 """
 
 from mlpack_runtime.limits import RequestError
-from mlpack_runtime.tasks.requests import Asked, Task, choice, flag, ignored, several, whole
+from mlpack_runtime.tasks.requests import Asked, choice, flag, ignored, several, whole
 from mlpack_runtime.tasks.scores import rounded, rows
-from mlpack_runtime.tasks.tokens import Tokens
+from mlpack_runtime.tasks.tokens import TokenTask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from mlpack_runtime.model import Described
     from mlpack_runtime.protocol import Call
     from mlpack_runtime.tensor import Tensor
 
@@ -33,16 +32,12 @@ _PARAMETERS = {
 _SYNONYMS: "Mapping[str, str]" = {}
 
 
-class Embeddings(Task):
+class Embeddings(TokenTask):
     """Texts to vectors."""
 
     forms = _FORMS
     parameters = _PARAMETERS
     synonyms = _SYNONYMS
-
-    def __init__(self, model: "Described", settings: "Mapping[str, Any]") -> None:
-        super().__init__(model, settings)
-        self.tokens = Tokens(model, settings)
 
     def read(self, value: "dict[str, Any]", call: "Call", asked: Asked) -> None:
         """Texts, one by one."""
@@ -114,6 +109,4 @@ def _base64(vector: "list[float]") -> str:
     return b2a_base64(pack(f"<{len(vector)}f", *vector), newline=False).decode()
 
 
-def open_task(model: "Described", settings: "Mapping[str, Any]") -> Task:
-    """The task of a package. Raises ModelError where its output is missing."""
-    return Embeddings(model, settings)
+TASK = Embeddings

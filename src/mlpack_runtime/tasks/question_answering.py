@@ -5,9 +5,9 @@ words, and `start` and `end` are places in the context that was sent, in code po
 """
 
 from mlpack_runtime.limits import RequestError, quoted, too_large
-from mlpack_runtime.tasks.requests import Asked, Task, flag, ignored, number, single, together, whole
+from mlpack_runtime.tasks.requests import Asked, flag, ignored, number, single, together, whole
 from mlpack_runtime.tasks.scores import rounded, rows, softmax
-from mlpack_runtime.tasks.tokens import Tokens
+from mlpack_runtime.tasks.tokens import TokenTask
 from mlpack_runtime.tasks.windows import Size, give, of_pair
 
 TYPE_CHECKING = False
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mlpack_runtime.limits import Limits
-    from mlpack_runtime.model import Model
     from mlpack_runtime.protocol import Call
     from mlpack_runtime.tasks.windows import Window
     from mlpack_runtime.tensor import Tensor
@@ -44,17 +43,13 @@ _PARAMETERS = {
 _SYNONYMS = {"topk": "top_k"}
 
 
-class QuestionAnswering(Task):
+class QuestionAnswering(TokenTask):
     """A question and its context to answers."""
 
     reads = ("start", "end")
     forms = _FORMS
     parameters = _PARAMETERS
     synonyms = _SYNONYMS
-
-    def __init__(self, model: "Model", settings: "Mapping[str, Any]") -> None:
-        super().__init__(model, settings)
-        self.tokens = Tokens(model, settings)
 
     def read(self, value: "dict[str, Any]", call: "Call", asked: Asked) -> None:
         """Windows of each context with its question, as tokens."""
@@ -183,6 +178,4 @@ def _pair(given: "Any", limits: "Limits") -> "tuple[str, str]":
     return single(given["question"], "question", limits), single(given["context"], "context", limits)
 
 
-def open_task(model: "Model", settings: "Mapping[str, Any]") -> Task:
-    """The task of a package. Raises ModelError where its outputs are missing."""
-    return QuestionAnswering(model, settings)
+TASK = QuestionAnswering

@@ -5,7 +5,7 @@ first); documents count as rows. Pairs and texts are answered as by text classif
 """
 
 from mlpack_runtime.limits import RequestError, quoted, too_large
-from mlpack_runtime.tasks.requests import Asked, Task, flag, ignored, single, whole
+from mlpack_runtime.tasks.requests import Asked, flag, ignored, single, whole
 from mlpack_runtime.tasks.scores import activated, best, rounded, rows
 from mlpack_runtime.tasks.text_classification import FORMS, PARAMETERS, SYNONYMS, TextClassification
 from mlpack_runtime.texts import paired
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mlpack_runtime.limits import Limits
-    from mlpack_runtime.model import Described
     from mlpack_runtime.protocol import Call
     from mlpack_runtime.tensor import Tensor
     from mlpack_runtime.texts import Text
@@ -93,6 +92,4 @@ def _documents(value: object, name: str, limits: "Limits") -> "list[Text]":
     return contents
 
 
-def open_task(model: "Described", settings: "Mapping[str, Any]") -> Task:
-    """The task of a package. Raises ModelError where its output is missing."""
-    return Rerank(model, settings)
+TASK = Rerank

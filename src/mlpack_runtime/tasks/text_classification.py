@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from mlpack_runtime.model import Described
     from mlpack_runtime.protocol import Call
     from mlpack_runtime.tensor import Tensor
 
@@ -84,6 +83,4 @@ def name_of(place: int, labels: "Sequence[str]") -> str:
     return labels[place] if place < len(labels) else f"LABEL_{place}"
 
 
-def open_task(model: "Described", settings: "Mapping[str, Any]") -> Task:
-    """The task of a package. Raises ModelError where its output is missing."""
-    return TextClassification(model, settings)
+TASK = TextClassification

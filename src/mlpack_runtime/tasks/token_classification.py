@@ -5,10 +5,10 @@ in windows that overlap, and of what two windows say of one place the longer ent
 """
 
 from mlpack_runtime.limits import RequestError
-from mlpack_runtime.tasks.requests import Asked, Task, choice, ignored, number, several, single, together, top, whole, words
+from mlpack_runtime.tasks.requests import Asked, choice, ignored, number, several, single, together, top, whole, words
 from mlpack_runtime.tasks.scores import best, rounded, rows, softmax
 from mlpack_runtime.tasks.text_classification import name_of
-from mlpack_runtime.tasks.tokens import Tokens
+from mlpack_runtime.tasks.tokens import TokenTask
 from mlpack_runtime.tasks.windows import Size, give, of_text
 
 TYPE_CHECKING = False
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from mlpack_runtime.model import Model
     from mlpack_runtime.protocol import Call
     from mlpack_runtime.tasks.windows import Window
     from mlpack_runtime.tensor import Tensor
@@ -39,16 +38,12 @@ _PARAMETERS = {
 _SYNONYMS = {"aggregation_strategy": "aggregation"}
 
 
-class TokenClassification(Task):
+class TokenClassification(TokenTask):
     """Texts to entities."""
 
     forms = _FORMS
     parameters = _PARAMETERS
     synonyms = _SYNONYMS
-
-    def __init__(self, model: "Model", settings: "Mapping[str, Any]") -> None:
-        super().__init__(model, settings)
-        self.tokens = Tokens(model, settings)
 
     def read(self, value: "dict[str, Any]", call: "Call", asked: Asked) -> None:
         """Windows of each text, as tokens."""
@@ -186,6 +181,4 @@ def kept(pieces: "list[Piece]", taken: "Mapping[str, Any]") -> "list[Piece]":
     return [{**piece, "score": rounded(piece["score"])} for piece in pieces]
 
 
-def open_task(model: "Model", settings: "Mapping[str, Any]") -> Task:
-    """The task of a package. Raises ModelError where its output is missing."""
-    return TokenClassification(model, settings)
+TASK = TokenClassification

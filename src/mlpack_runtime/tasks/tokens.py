@@ -4,6 +4,7 @@ Promises: nothing of the tokenizer is changed. Will not: be loaded by a task tha
 """
 
 from mlpack_runtime.model import ModelError
+from mlpack_runtime.tasks.requests import Task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,3 +51,12 @@ class Tokens:
         if "cls_token" in self._settings:
             return self._settings["cls_token"]  # type: ignore[no-any-return]
         return window.tokens[0] if window.ids and window.sequence_ids[0] is None else None
+
+
+class TokenTask(Task):
+    """A task that looks at tokens, not at texts alone. `tokens`: the package's tokenizer."""
+
+    def __init__(self, model: "Described", settings: "Mapping[str, Any]") -> None:
+        """Raises ModelError where the model has no such output, or the package no tokenizer."""
+        super().__init__(model, settings)
+        self.tokens = Tokens(model, settings)
