@@ -15,10 +15,11 @@ from mlpack_runtime import aws
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 UNCONDITIONAL = "MLPACK_RESULTS_UNCONDITIONAL"
+"""Whether to go on at a store that does not keep its promise."""
 NAME = "!conditional-writes"
 _TAKEN = 3  # writes over one another: who removes it meanwhile would have to do so twice
 _LOOKS, _PAUSE_S = 4, 0.1  # some stores show what was written a moment later
@@ -29,6 +30,11 @@ _ABSENT = ("NoSuchKey", "404", "NotFound")
 UNKNOWN = ("NotImplemented", "501")
 """What a store says of a condition that it does not know."""
 _NO_VERSION = '"00000000000000000000000000000000"'
+
+
+def is_waived(environment: "Mapping[str, str]") -> bool:
+    """Whether `UNCONDITIONAL` says so."""
+    return environment.get(UNCONDITIONAL, "") in ("1", "true")
 
 
 class PromiseError(aws.AwsError):

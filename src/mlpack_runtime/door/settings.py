@@ -4,6 +4,7 @@ Promises: every setting that makes no sense is named, all at once, before any ev
 """
 
 from mlpack_runtime import aws
+from mlpack_runtime.aws import promises
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Settings:
         self.queue_url = environ.get("MLPACK_QUEUE_URL", "")
         self.worker_url = environ.get("MLPACK_WORKER_URL", "")
         self.results = environ.get("MLPACK_RESULTS", "")
-        self.unconditional = environ.get("MLPACK_RESULTS_UNCONDITIONAL", "") in ("1", "true")
+        self.unconditional = promises.is_waived(environ)
         self.mode = environ.get("MLPACK_MODE") or ("http" if self.worker_url and not self.queue_url else "sync")
         self.deadline_s = number["MLPACK_DEADLINE_MS"] / 1000
         self.margin_s = number["MLPACK_MARGIN_MS"] / 1000

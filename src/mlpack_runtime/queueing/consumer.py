@@ -142,8 +142,7 @@ class Consumer:
             self._results.put(model, letter.request_id, results.document(refused, letter.request_id, trace_id))
 
     def _body(self, letter: Letter, opened: Opened, taken: "list[int]") -> bytes:
-        stated = letter.attributes.get("payload")
-        place = payloads.place_of(stated) if stated else opened.place
+        place = payloads.stated(letter.attributes, opened.place)
         if place is None:
             return opened.body.encode("utf-8", "surrogatepass")
         if self._s3 is None:

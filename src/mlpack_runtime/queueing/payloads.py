@@ -10,7 +10,7 @@ from mlpack_runtime.protocol import RequestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 _ABSENT = ("NoSuchKey", "NoSuchBucket", "NoSuchVersion")
@@ -35,8 +35,11 @@ class Place:
         return f"s3://{self.bucket}/{self.key}"
 
 
-def place_of(uri: str) -> Place:
-    """Where `s3://bucket/key` is. Raises RequestError."""
+def stated(attributes: "Mapping[str, str]", otherwise: "Place | None") -> "Place | None":
+    """Where a message's attribute `payload` says that its request lies, or else what its envelopes say. Raises RequestError."""
+    uri = attributes.get("payload")
+    if not uri:
+        return otherwise
     try:
         _, bucket, key = aws.split_uri(uri, "s3")
     except aws.AwsError as error:

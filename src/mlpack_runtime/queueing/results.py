@@ -13,10 +13,11 @@ from time import time
 
 from mlpack_runtime import aws, jsontext
 from mlpack_runtime.aws import promises
+from mlpack_runtime.limits import number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any, Protocol
 
     from mlpack_runtime.service import Reply
@@ -68,6 +69,11 @@ def document(reply: "Reply", request_id: str, trace_id: str) -> "dict[str, Any]"
         "trace_id": trace_id,
         "request_id": request_id,
     }
+
+
+def keep_s(environment: "Mapping[str, str]") -> int:
+    """For how many seconds DynamoDB's TTL is to keep an answer: MLPACK_RESULTS_KEEP_S. Raises SettingsError."""
+    return int(number(environment, "MLPACK_RESULTS_KEEP_S", 7 * 86_400, 60, 10 * 365 * 86_400))
 
 
 def folder(uri: str, model: str) -> str:

@@ -3,8 +3,10 @@
 Promises: every number is within its bounds, or a SettingsError names the variable. Will not: read the environment by itself.
 """
 
+from mlpack_runtime.aws import promises
 from mlpack_runtime.hosting import settings
 from mlpack_runtime.limits import SettingsError
+from mlpack_runtime.queueing import results
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +29,8 @@ class Settings(settings.Settings):
         self.poll_s = int(self._number("MLPACK_POLL_S", 5, 0, 20))
         self.prefetch = int(self._number("MLPACK_PREFETCH", min(max(2 * self.max_batch + 10, 20), 256), 1, 4096))
         self.visibility_s = int(self._number("MLPACK_VISIBILITY_S", 120, 3, 43_200))
-        self.keep_s = int(self._number("MLPACK_RESULTS_KEEP_S", 7 * 86_400, 60, 10 * 365 * 86_400))
-        self.unconditional = environment.get("MLPACK_RESULTS_UNCONDITIONAL", "") in ("1", "true")
+        self.keep_s = results.keep_s(environment)
+        self.unconditional = promises.is_waived(environment)
         self.spot = environment.get("MLPACK_SPOT", "") in ("1", "true")
         self.imds = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or IMDS
         if self.queue_url and not self.results:

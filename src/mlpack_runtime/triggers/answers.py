@@ -125,8 +125,7 @@ class Answers:
         return reply
 
     def _body(self, record: "Record", letter: Letter) -> bytes:
-        stated = letter.attributes.get("payload")
-        place = payloads.place_of(stated) if stated else record.opened.place
+        place = payloads.stated(letter.attributes, record.opened.place)
         if place is None:
             return record.body
         if self._s3 is None:

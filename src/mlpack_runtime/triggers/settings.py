@@ -4,7 +4,9 @@ Promises: a setting that makes no sense is a SettingsError that names it, when t
 """
 
 from mlpack_runtime import aws
-from mlpack_runtime.limits import SettingsError, number, quoted
+from mlpack_runtime.aws import promises
+from mlpack_runtime.limits import SettingsError, quoted
+from mlpack_runtime.queueing import results
 from mlpack_runtime.triggers.sources import TAKEN
 
 TYPE_CHECKING = False
@@ -38,8 +40,8 @@ class Settings:
                 aws.split_uri(self.results, "s3", "dynamodb")
             except aws.AwsError as error:
                 raise SettingsError(f"{RESULTS}: {error}") from None
-        self.keep_s = int(number(environment, "MLPACK_RESULTS_KEEP_S", 7 * 86_400, 60, 10 * 365 * 86_400))
-        self.unconditional = environment.get("MLPACK_RESULTS_UNCONDITIONAL", "") in ("1", "true")
+        self.keep_s = results.keep_s(environment)
+        self.unconditional = promises.is_waived(environment)
 
 
 def _words(environment: "Mapping[str, str]", name: str, known: "tuple[str, ...]") -> "list[str]":
