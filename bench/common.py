@@ -121,6 +121,21 @@ def place(options: argparse.Namespace) -> Place:
     )
 
 
+def minilm_texts() -> list[str]:
+    """Questions and answers in turns, as the samples have them: 2,048 texts of 1 to some 60 tokens."""
+    lines = (ROOT / "sample_models/minilm/pairs.jsonl").read_text().splitlines()
+    return [text for pair in map(json.loads, lines) for text in (pair["query"], pair["document"])]
+
+
+def unpacked_package(here: Place, recipe: Path, candidate: str, work: Path) -> Path:
+    """The package that `mlpack build` makes of this candidate (a pattern that fits one), unpacked."""
+    from mlpack.targets.shipped import unpack
+
+    here.build(recipe, work / "out", "--only", candidate, "--keep", "all")
+    (artifact,) = (work / "out/artifacts").glob(candidate)
+    return unpack(artifact, work / "package")
+
+
 def stock_int8_minilm() -> Path:
     """MiniLM as `optimum-cli export onnx` and `optimum-cli onnxruntime quantize` leave it: a directory with model_quantized.onnx
     and tokenizer.json. Made once and kept."""

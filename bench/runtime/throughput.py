@@ -19,12 +19,13 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent.parent.parent)]
 
-from common import ROOT, Place, Row, parser, place, ratio, report, scratch, spread  # noqa: E402 - bench/ is no package
+from common import ROOT, Row, minilm_texts, parser, place, ratio, report, scratch, spread, unpacked_package  # noqa: E402 - bench/ is no package
 
 CANDIDATE = "int8@container-*"
 OWN = """
@@ -72,9 +73,10 @@ def main() -> int:
     made.add_argument("--json", action="store_true", help="answers as JSON [default: binary tensors]")
     options = made.parse_args()
     with scratch() as work:
-        here = None if options.package else place(options)
-        root = options.package or package(here, work)
-        python = here.python if here else Path(sys.executable)
+        root, python = options.package, Path(sys.executable)
+        if root is None:
+            here = place(options)
+            root, python = unpacked_package(here, ROOT / "bench/runtime/minilm.yaml", CANDIDATE, work), here.python
         rows = measured(root, python, options)
     form = "JSON" if options.json else "binary"
     how = f"MiniLM int8, 2 engine threads, {options.texts} texts, one a request, {options.callers} connections, {form} answers"
@@ -83,7 +85,7 @@ def main() -> int:
 
 def measured(root: Path, python: Path, options: Any) -> list[Row]:
     """The rows, of runs in turns."""
-    given = [texts()[at % len(texts())] for at in range(options.texts)]
+    given = list(islice(cycle(minilm_texts()), options.texts))
     described = json.loads((root / "model/model.json").read_bytes())
     cores = sorted(os.sched_getaffinity(0))
     with Own(python, root, given, options.callers, described["worker"], cores[:2]) as own, Http(python, root, cores[:2]) as http:
@@ -116,21 +118,6 @@ def measured(root: Path, python: Path, options: Any) -> list[Row]:
 def row(name: str, samples: list[float], unit: str) -> Row:
     """A median that is held to nothing."""
     return Row(name=name, value=statistics.median(samples), unit=unit, detail=spread(samples))
-
-
-def texts() -> list[str]:
-    """Questions and answers in turns, as the samples have them: 2,048 texts of 1 to some 60 tokens."""
-    lines = (ROOT / "sample_models/minilm/pairs.jsonl").read_text().splitlines()
-    return [text for pair in map(json.loads, lines) for text in (pair["query"], pair["document"])]
-
-
-def package(here: Place, work: Path) -> Path:
-    """The container that `mlpack build` makes of MiniLM int8, unpacked."""
-    from mlpack.targets.shipped import unpack
-
-    here.build(ROOT / "bench/runtime/minilm.yaml", work / "out", "--only", CANDIDATE, "--keep", "all")
-    (artifact,) = (work / "out/artifacts").glob(CANDIDATE)
-    return unpack(artifact, work / "package")
 
 
 def request(text: str, model: str, output: str, *, binary: bool) -> bytes:

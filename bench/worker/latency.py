@@ -13,9 +13,9 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent)]
 
-from setting import EngineAlone, package, texts  # noqa: E402 - bench/ is no package
+from setting import EngineAlone, package  # noqa: E402 - bench/ is no package
 
-from common import Row, parser, place, report, scratch, timed  # noqa: E402  # isort: skip
+from common import Row, minilm_texts, parser, place, report, scratch, timed  # noqa: E402  # isort: skip
 
 WAIT_MS = 5
 
@@ -27,7 +27,7 @@ def main() -> int:
     from tests.support.runtime.workers import Place, Process, until
     from tests.support.services.aws_server import AwsServer
 
-    here, given = place(options), texts()[: options.runs + 20]
+    here, given = place(options), minilm_texts()[: options.runs + 20]
     with scratch() as work:
         root = package(here, work)
         engine = EngineAlone(here.python, root)

@@ -15,7 +15,7 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent.parent.parent)]
 
-from common import ROOT, Place  # noqa: E402 - bench/ is no package
+from common import ROOT, Place, unpacked_package  # noqa: E402 - bench/ is no package
 
 CANDIDATE = "int8@cpu-worker-*"
 
@@ -36,19 +36,9 @@ for line in sys.stdin:
 """
 
 
-def texts() -> list[str]:
-    """Questions and answers in turns, as the samples have them: 2,048 texts of 1 to some 60 tokens."""
-    lines = (ROOT / "sample_models/minilm/pairs.jsonl").read_text().splitlines()
-    return [text for pair in map(json.loads, lines) for text in (pair["query"], pair["document"])]
-
-
 def package(here: Place, work: Path) -> Path:
     """The image that `mlpack build` makes of MiniLM int8 for workers, unpacked."""
-    from mlpack.targets.shipped import unpack
-
-    here.build(ROOT / "bench/worker/minilm.yaml", work / "out", "--only", CANDIDATE, "--keep", "all")
-    (artifact,) = (work / "out/artifacts").glob(CANDIDATE)
-    return unpack(artifact, work / "package")
+    return unpacked_package(here, ROOT / "bench/worker/minilm.yaml", CANDIDATE, work)
 
 
 class EngineAlone:

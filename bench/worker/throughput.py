@@ -17,9 +17,9 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent)]
 
-from setting import EngineAlone, cut, keep_to_last_core, package, texts  # noqa: E402 - bench/ is no package
+from setting import EngineAlone, cut, keep_to_last_core, package  # noqa: E402 - bench/ is no package
 
-from common import Row, number, parser, place, ratio, report, scratch, spread  # noqa: E402  # isort: skip
+from common import Row, minilm_texts, number, parser, place, ratio, report, scratch, spread  # noqa: E402  # isort: skip
 
 SIZES = (1, 2, 4, 8, 16, 32)
 PER_MESSAGE = 8
@@ -31,7 +31,7 @@ def main() -> int:
     made.add_argument("--texts", type=int, default=2048, help="how many [default: 2048]")
     made.add_argument("--max-batch", type=int, default=8, help="the worker's [default: 8]")
     options = made.parse_args()
-    here, given = place(options), texts()[: options.texts]
+    here, given = place(options), minilm_texts()[: options.texts]
     rates: dict[str, list[float]] = {name: [] for name in ("alone", "sorted", "worker", "busy")}
     with scratch() as work:
         root = package(here, work)
