@@ -9,6 +9,8 @@ Promises: the device begins behind these four, so that workers, batches and queu
 imported when a package names it. Will not: fall back by itself; `open_backend` does, and only to what the package allows.
 """
 
+import sys
+
 from mlpack_runtime import ort
 
 TYPE_CHECKING = False
@@ -98,9 +100,9 @@ def open_backend(directory: str, settings: "Mapping[str, Any]", say: "Callable[[
 
 
 def _loader(kind: str) -> "Callable[[str, Mapping[str, Any]], Backend]":
-    from importlib import import_module
-
+    name = LOADERS[kind]
     try:
-        return import_module(LOADERS[kind]).load  # type: ignore[no-any-return]
+        __import__(name)  # not by `importlib`: where a tokenizer's thread loads that at the same time, one of the two fails
     except ImportError as error:
-        raise BackendError(f"{LOADERS[kind]} cannot be imported: {error}", "package") from error
+        raise BackendError(f"{name} cannot be imported: {error}", "package") from error
+    return sys.modules[name].load  # type: ignore[no-any-return]

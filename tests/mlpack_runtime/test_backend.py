@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import TYPE_CHECKING, Any
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlpack_runtime import backend
 from mlpack_runtime.backend import BackendError
 from mlpack_runtime.tensor import Tensor
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -88,3 +88,12 @@ def test_a_graph_that_is_missing_is_the_packages_fault(package: tuple[str, dict[
     with pytest.raises(BackendError) as caught:
         backend.open_backend(directory, {**settings, "graph": "other.onnx"})
     assert caught.value.sort == "package"
+
+
+def test_a_loader_is_imported_without_the_package_importlib() -> None:
+    """A tokenizer's thread imports that meanwhile, and of two who import it first one fails."""
+    code = "import sys; sys.path.insert(0, sys.argv[1])\nfrom mlpack_runtime import backend\nbackend._loader('cpu')"
+    code += "\nassert 'mlpack_runtime.backends.cpu' in sys.modules; assert 'importlib' not in sys.modules"
+    sources = Path(backend.__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code, sources], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

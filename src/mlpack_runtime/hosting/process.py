@@ -6,7 +6,7 @@ then nothing more is taken, and what is at hand is finished within MLPACK_DRAIN_
 Promises: what was taken is answered. Will not: start other processes, mend a device, or know a queue (a subclass may).
 """
 
-import importlib.machinery  # noqa: F401  (here, not first in two threads at once: the tokenizer's and the backend's both use it)
+import importlib.machinery  # noqa: F401  (not first in two threads at once: the tokenizer's, and what a backend's module brings)
 import os
 import sys
 import threading

@@ -34,8 +34,6 @@ class BindingsError(RuntimeError):
 
 def load(flavour: str, root: str = ROOT, *, to_build: bool = False) -> "Any":
     """The module that runs this flavour's engines, or that builds them. Raises BindingsError."""
-    from importlib import import_module
-
     site, libraries = os.path.join(root, "site"), os.path.join(root, "lib")
     if os.path.isdir(site) and site not in sys.path:
         sys.path.append(site)
@@ -44,7 +42,8 @@ def load(flavour: str, root: str = ROOT, *, to_build: bool = False) -> "Any":
         # The bindings link to these by name: one that is loaded already is taken, wherever it lies.
         for path in _in_order(libraries):
             CDLL(path)
-        return import_module(name)
+        __import__(name)  # as `backend` does
+        return sys.modules[name]
     except (ImportError, OSError) as error:
         raise BindingsError(
             f"TensorRT ({flavour}) cannot be loaded: {error}. Its Python module {name} was looked for in {site} and this "
