@@ -60,6 +60,8 @@ class Service:
     """Where there is a limit to what is read at a time: a worker's. A function has one request at a time."""
     observe: "Callable[[telemetry.Record], None] | None" = None
     """Told of each request that has a line in the log."""
+    _media: "str | None" = None
+    """What bodies may be beside JSON: a kind of `media`, "" for any; None where nothing reads them."""
 
     def __init__(self, loaded: model.Model, predict: "Predict | None" = None) -> None:
         self.model = loaded
@@ -70,6 +72,7 @@ class Service:
         self._preprocess, self._postprocess = _hooks(loaded.settings)
         settings = loaded.settings.get("task")
         self._task: Task | None = _later("tasks").open_task(loaded, settings) if settings else None
+        self._media = self._task.media if self._task is not None else "" if self._preprocess is not None else None
 
     def http(
         self,
@@ -226,6 +229,10 @@ class Service:
         fits(least, record.answer_bytes or least + _ENVELOPE_BYTES)
 
     def _split(self, headers: "Mapping[str, str]", body: bytes) -> "tuple[Any, memoryview]":
+        if self._media is not None and bytes(body[:1]) != b"{" and protocol.HEADER_LENGTH not in headers:
+            value = _later("media").read(headers, body, self._media, self.model.limits)
+            if value is not None:
+                return value, memoryview(b"")
         return protocol.split(headers, body, self.model.limits)
 
     def _outputs(self, record: telemetry.Record, call: Call) -> "tuple[Mapping[str, Tensor], Clock]":

@@ -54,6 +54,8 @@ class Task:
     """Other names of parameters."""
     reads: "tuple[str, ...]" = ("output",)
     """Settings that name an output of the model."""
+    media: "str | None" = None
+    """Of `media.KINDS`, what a request may be beside JSON."""
 
     def __init__(self, model: "Described", settings: "Mapping[str, Any]") -> None:
         """Raises ModelError where the model has no such output."""
