@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.support.runtime.functions import function
-from tests.support.runtime.source_events import OBJECTS, REQUEST, bridge, dynamodb, s3, sns, sqs
+from tests.support.runtime.source_events import OBJECTS, REQUEST, bridge, dynamodb, kinesis, s3, sns, sqs
 from tests.support.runtime.tiny_packages import package, wide
 from tests.support.runtime.workers import Place
 from tests.support.services.aws_server import Fault
@@ -149,6 +150,53 @@ def test_answers_of_its_own_are_passed_over(tiny: Path, place: Place, monkeypatc
     assert failures(call(dynamodb({"id": "tiny/0", "body": "{}"}, table="results"))) == []
     assert len([line for line in lines(capfd) if "is passed over: it is about an answer" in line.get("message", "")]) == 3
     assert place.dynamodb.scan(TableName="results")["Items"][1:] == []
+
+
+def around(answer: str) -> list[Any]:
+    """What services make of an answer that another package has written below s3://results/other."""
+    table = json.loads(answer)
+    row = {"id": "other/1", "status": 200, "body": answer, "trace_id": "t", "created": 1, "expires": 2}
+    record = dynamodb(row, table="others")["Records"][0]
+    created = {"bucket": {"name": "results"}, "object": {"key": "other/1.json"}}
+    return [
+        s3("other/1.json"),
+        sqs(s3("other/1.json")),
+        sns(json.dumps(s3("other/1.json"))),
+        bridge(created, "Object Created", "aws.s3"),
+        sqs(table),
+        bridge(table),
+        kinesis(base64.b64encode(json.dumps(record).encode()).decode()),
+        dynamodb(row, table="others"),
+        dynamodb({**row, "seen": True}, name="MODIFY", table="results"),
+        sqs(record),
+    ]
+
+
+@pytest.mark.parametrize("uri", [S3, DYNAMODB])
+def test_answers_of_other_packages_are_passed_over(
+    uri: str, tiny: Path, place: Place, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    """Two packages that are fed with one another's answers would go on for ever."""
+    call = function(tiny, monkeypatch, MLPACK_RESULTS=S3)
+    assert failures(call(sqs("wrong", REQUEST))) == ["m-0"]
+    answers = written(place, S3)
+    call = function(tiny, monkeypatch, MLPACK_RESULTS=uri)
+    for answer in answers.values():
+        place.s3.put_object(Bucket="results", Key="other/1.json", Body=json.dumps(answer).encode())
+        capfd.readouterr()
+        for event in around(json.dumps(answer)):
+            assert call(event) in ({"batchItemFailures": []}, {"nothing": "it is an answer that a package has written"})
+        assert len([line for line in lines(capfd) if "is passed over: it is a" in line.get("message", "")]) == 10
+    assert written(place, S3) == answers
+    assert uri == S3 or written(place, uri) == {}
+
+
+def test_front_doors_callers_get_an_answer_to_an_answer(call: Function, place: Place) -> None:
+    """A front door says of what strangers send that it is a request, and waits."""
+    event = sqs({"status": 200, "headers": {}, "body": "", "binary": False, "trace_id": "t", "request_id": "r"}, REQUEST)
+    event["Records"][0]["messageAttributes"] = {"envelope": {"stringValue": "none", "dataType": "String"}}
+    assert failures(call(event)) == ["m-0"]
+    assert written(place, S3)["m-0"]["status"] == 400
 
 
 @pytest.mark.parametrize("uri", [f"{S3}/", "s3://results//answers", "s3://results//answers//"])

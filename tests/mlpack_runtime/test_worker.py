@@ -133,6 +133,10 @@ def test_requests_inside_of_awss_envelopes_are_answered(root: Path, place: Place
     tried = place.send({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "results"})
     answered = {"bucket": {"name": "results"}, "object": {"key": "answers/tiny/sns.json", "size": 9}}
     own = place.send({"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": answered}]})
+    document = {"status": 400, "headers": {}, "body": "{}", "binary": False, "trace_id": "t", "request_id": "r"}
+    place.s3.put_object(Bucket="results", Key="other/r.json", Body=json.dumps(document).encode())
+    written = {"bucket": {"name": "results"}, "object": {"key": "other/r.json", "size": 9}}
+    anothers = place.send({"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": written}]})
     said = place.send(created, envelope="none")  # as a front door says of what its callers send
     worker = place.worker(root).ready()
     shapes = {"sns": [1, 5], "bridge": [1, 5], "s3": [4, 5], "s3-sns": [4, 5], "extended": [4, 5]}
@@ -140,8 +144,8 @@ def test_requests_inside_of_awss_envelopes_are_answered(root: Path, place: Place
     assert place.answer("gone")[0] == 404
     until(lambda: place.counts() == (0, 0), "an empty queue")
     assert worker.end() == 0
-    assert [place.result(name) for name in (tried, own)] == [None, None]
-    assert all(worker.said(f"message {name} asks for nothing") for name in (tried, own))
+    assert [place.result(name) for name in (tried, own, anothers)] == [None, None, None]
+    assert all(worker.said(f"message {name} asks for nothing") for name in (tried, own, anothers))
     assert place.answer(said)[0] == 400
 
 

@@ -87,13 +87,16 @@ class Consumer:
             reply = self._service.refuse(error, letter.request_id, letter.headers)
         else:
             if opened.nothing:
-                self._say("INFO", f"message {delivery.message_id} asks for nothing: {opened.nothing}")
-                self._done(delivery)
+                self._pass_over(delivery, opened.nothing)
                 return
             if delivery.receives > 1 and letters.is_done(self._results.status(model.name, letter.request_id)):
                 self._done(delivery)  # whoever had it before was stopped between its answer and its deletion
                 return
-            reply = self._reply(delivery, letter, opened)
+            try:
+                reply = self._reply(delivery, letter, opened)
+            except results.AnswerError as error:
+                self._pass_over(delivery, str(error))
+                return
         if reply.status >= 500 and reply.status != 504:
             self._give_back(delivery)
             return
@@ -104,6 +107,10 @@ class Consumer:
                 self._write(delivery, letter, reply)
                 raise
         self._write(delivery, letter, reply)
+        self._done(delivery)
+
+    def _pass_over(self, delivery: "Delivery", why: str) -> None:
+        self._say("INFO", f"message {delivery.message_id} asks for nothing: {why}")
         self._done(delivery)
 
     def _bury(self, delivery: "Delivery", reply: Reply) -> None:
@@ -124,6 +131,8 @@ class Consumer:
         taken: list[int] = []  # of the room that all messages have for payloads
         try:
             body = self._body(letter, opened, taken)
+            if self.opens and letter.attributes.get(envelopes.ATTRIBUTE) != envelopes.NONE:
+                results.check_request(body)
             return self._service.message(letter.headers, body, letter.request_id, metrics)
         except RequestError as error:
             return self._service.refuse(error, letter.request_id, letter.headers)

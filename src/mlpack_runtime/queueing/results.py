@@ -41,12 +41,20 @@ DYNAMODB_LIMIT_BYTES = 400 * 1024  # AWS: "the maximum item size in DynamoDB is 
 _OVERHEAD_BYTES = 2048
 _CONFLICTS = 5
 _AGAIN = ("ConditionalRequestConflict", "PreconditionFailed", "412")
-
-
+_DOCUMENT = frozenset(("status", "headers", "body", "binary", "trace_id", "request_id"))
+_MARKS = (b"status", b"body", b"binary", b"trace_id", b"request_id")
+"""Texts without one of these are not read to find out whether they are answers."""
+_LAYERS = 2
+"""An item, or a record of one, and the document in its `body`."""
 _LOST = (
     "Two workers that have the same message at the same moment would both write its answer, and the later one would replace the "
     "first unseen: `a request has one result` would not be true."
 )
+
+
+class AnswerError(ValueError):
+    """What lies where a request should be is an answer that a package has kept: to answer it would be to write another, for this
+    package or a second one to answer, without end."""
 
 
 class TooLargeError(ValueError):
@@ -69,6 +77,36 @@ def document(reply: "Reply", request_id: str, trace_id: str) -> "dict[str, Any]"
         "trace_id": trace_id,
         "request_id": request_id,
     }
+
+
+def check_request(body: bytes) -> None:
+    """Raise AnswerError where the bytes are an answer, whichever package wrote it: a document, a table's item of one, or a stream's
+    record of that item, as DynamoDB's own streams, Kinesis and pipes have it."""
+    if all(mark in body for mark in _MARKS):
+        try:
+            value = jsontext.loads(body)
+        except ValueError:
+            return
+        if _is_answer(value):
+            raise AnswerError("it is an answer that a package has written")
+
+
+def _is_answer(value: "Any") -> bool:
+    for _ in range(_LAYERS):
+        if type(value) is not dict:
+            return False
+        if value.keys() == _DOCUMENT:
+            return True
+        change = value.get("dynamodb")
+        image = change.get("NewImage") if type(change) is dict else None
+        if type(image) is dict:
+            value = {name: held["S"] for name, held in image.items() if type(held) is dict and "S" in held}
+        inner = value.get("body")
+        try:
+            value = jsontext.loads(inner) if type(inner) is str and type(value.get("id")) is str else None
+        except ValueError:
+            return False
+    return False
 
 
 def keep_s(environment: "Mapping[str, str]") -> int:

@@ -9,7 +9,7 @@ from time import monotonic
 
 from mlpack_runtime import aws, telemetry
 from mlpack_runtime.protocol import RequestError
-from mlpack_runtime.queueing import letters, payloads, results
+from mlpack_runtime.queueing import envelopes, letters, payloads, results
 from mlpack_runtime.queueing.letters import Letter
 from mlpack_runtime.service import Reply, fits_direct
 
@@ -72,13 +72,13 @@ class Answers:
         if record.opened.nothing:
             return Outcome(record, None, failed=False)
         if self._is_own(record):  # to answer it would be to write another, and so on
-            record.opened.nothing = f"it is about an answer of this package in {self._settings.results}"
-            self.warn(f"{record.identifier} is passed over: {record.opened.nothing}")
-            return Outcome(record, None, failed=False)
+            return self._passed_over(record, f"it is about an answer of this package in {self._settings.results}")
         letter = Letter(record.opened.attributes, record.name, record.trace)
         try:
             try:
                 return self._of(record, letter)
+            except results.AnswerError as error:
+                return self._passed_over(record, str(error))
             except RequestError as error:
                 if not letters.is_name(letter.request_id):
                     letter.request_id = record.name
@@ -86,6 +86,11 @@ class Answers:
         except Exception as error:  # noqa: BLE001  (a service that is away, or what answers in its place: the record comes again)
             away = RequestError(aws.told(error), 503, "Unavailable")
             return Outcome(record, self._service.refuse(away, letter.request_id, letter.headers), failed=True)
+
+    def _passed_over(self, record: "Record", why: str) -> Outcome:
+        record.opened.nothing = why
+        self.warn(f"{record.identifier} is passed over: {why}")
+        return Outcome(record, None, failed=False)
 
     def _is_own(self, record: "Record") -> bool:
         """Whether a record is about what this package has written itself."""
@@ -101,6 +106,8 @@ class Answers:
         if again is not None and letters.is_done(again.status(self._service.model.name, letter.request_id)):
             return Outcome(record, None, failed=False)  # whoever had it before came no further than this
         body = self._body(record, letter)
+        if self.go_somewhere and letter.attributes.get(envelopes.ATTRIBUTE) != envelopes.NONE:
+            results.check_request(body)
         metrics = {} if record.age_ms is None else {"queue_age_ms": record.age_ms, "retries": float(record.receives - 1)}
         # What is written may be of any size; what is only returned has to fit.
         check = None if self.go_somewhere else fits_direct

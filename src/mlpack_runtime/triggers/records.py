@@ -145,7 +145,10 @@ def _dynamodb(record: "Mapping[str, Any]") -> Record:
     if kind == "REMOVE":
         made.opened = Opened("", {}, nothing="an item was removed")
         return made
-    return made.open(lambda: _of_item(change))
+    image = change.get("NewImage")
+    if type(image) is not dict:  # nor has any other record: an answer to each, in a table that is streamed so too, would never end
+        raise ValueError("the stream does not have the new items: its view type has to be NEW_IMAGE or NEW_AND_OLD_IMAGES")
+    return made.open(lambda: _of_item(image))
 
 
 _READERS = {"sqs": _sqs, "sns": _sns, "s3": _s3, "kinesis": _kinesis, "dynamodb": _dynamodb}
@@ -173,11 +176,8 @@ def _decoded(data: str) -> bytes:
     return raw
 
 
-def _of_item(change: "Mapping[str, Any]") -> Opened:
+def _of_item(image: "Mapping[str, Any]") -> Opened:
     """The request in an item: its attribute `request`, a map or JSON as a string, or else the whole item."""
-    image = change.get("NewImage")
-    if type(image) is not dict:
-        raise RequestError("the stream does not have the new items: its view type has to be NEW_IMAGE or NEW_AND_OLD_IMAGES")
     try:
         item = {name: _plain(value) for name, value in image.items()}
         request = item.get("request", item)
