@@ -133,6 +133,66 @@ def test_questions_are_answered_from_two_outputs(tmp_path: Path) -> None:
     expected = {"name": "question-answering", "start": "start_logits", "end": "end_logits"}
     assert look(folder, SPAN) == expected
     assert look(folder, SPAN[::-1]) == expected
+    task = look(folder, SPAN, serve={"task": "question-answering", "start_output": "end_logits", "end_output": "start_logits"})
+    assert task == {"name": "question-answering", "start": "end_logits", "end": "start_logits"}
+
+
+def two(start: str, end: str, sizes: tuple[int | str, int | str] = ("sequence", "sequence")) -> tuple[TensorSpec, ...]:
+    rows = zip((end, start), sizes, strict=True)
+    return (*(TensorSpec(name=name, dtype="float32", shape=("batch", size)) for name, size in rows),)
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("unstack:0", "unstack:1"),  # BERT-Squad of the ONNX model zoo, whose first output is unstack:1
+        ("bert/split_2:0", "bert/split_2:1"),
+        ("output_start_logits", "output_end_logits"),
+        ("StartLogits", "EndLogits"),
+        ("logits_start", "logits_end"),
+        ("start_logits:0", "end_logits"),
+        ("qa/start_scores", "qa/end_scores"),
+        ("begin", "stop"),
+        ("START", "END"),
+    ],
+)
+def test_names_say_which_output_is_the_start(tmp_path: Path, start: str, end: str) -> None:
+    folder = described(tmp_path, "BertForQuestionAnswering")
+    expected = {"name": "question-answering", "start": start, "end": end}
+    for outputs in (two(start, end), two(start, end, ("a", "b")), two(start, end, (384, 384))[::-1]):
+        assert look(folder, outputs) == expected
+    other = TensorSpec(name="unique_ids:0", dtype="int64", shape=("batch",))
+    assert look(folder, (*two(start, end), other)) == expected
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("output_0", "output_1"),
+        ("Identity", "Identity_1"),  # Keras sorts its outputs: the end comes first
+        ("unstack:1", "other:0"),
+        ("unstack:0", "split:1"),
+        ("start_probs", "end_probs"),
+        ("start_top_log_probs", "end_top_log_probs"),
+        ("start_logits", "end_positions"),
+        ("start_end_logits", "end_start_logits"),
+        ("logits", "1234"),
+        ("restart", "legend"),
+    ],
+)
+def test_names_that_leave_a_doubt_are_no_spans(tmp_path: Path, start: str, end: str) -> None:
+    folder = described(tmp_path, "BertForQuestionAnswering")
+    assert look(folder, two(start, end)) is None
+    with pytest.raises(RecipeError, match=r"say serve\.start_output and serve\.end_output"):
+        look(folder, two(start, end), serve={"task": "question-answering"})
+    named = {"start_output": start, "end_output": end}
+    assert look(folder, two(start, end), serve=named) == {"name": "question-answering", "start": start, "end": end}
+
+
+def test_two_pairs_of_spans_leave_a_doubt(tmp_path: Path) -> None:
+    folder = described(tmp_path, "BertForQuestionAnswering")
+    assert look(folder, (*SPAN, *two("output_start", "output_end"))) is None
+    assert look(folder, two("start_logits", "end_logits", (5, 25))) is None
 
 
 def sentence_transformers(folder: Path, *modules: str) -> None:
@@ -193,7 +253,9 @@ def test_hooks_or_none_leave_tensors(tmp_path: Path) -> None:
         ({"task": "text-classification", "labels": ("a", "b")}, (LOGITS,), "names 2 labels"),
         ({"task": "rerank"}, (LOGITS,), "one score a pair"),
         ({"task": "embeddings"}, (HIDDEN,), "output of 2 axes"),
-        ({"task": "question-answering"}, (LOGITS,), "output of 2 axes"),
+        ({"task": "question-answering"}, (LOGITS,), "two outputs of 2 axes"),
+        ({"start_output": "a", "end_output": "end_logits", "task": "question-answering"}, SPAN, "start_output: the model has no"),
+        ({"start_output": "last_hidden_state", "end_output": "b", "task": "question-answering"}, (HIDDEN,), "it has none"),
         ({"labels": ("a",)}, (HIDDEN,), "serve.labels"),
     ],
 )
@@ -218,6 +280,10 @@ def test_a_task_that_is_asked_for_needs_a_tokenizer(tmp_path: Path) -> None:
         ({"task": "embeddings", "labels": ("a",)}, "labels", "takes no labels"),
         ({"task": "none", "top_k": 2}, "top_k", "none of these keys"),
         ({"labels": ("a", "a")}, "labels", "twice"),
+        ({"task": "question-answering", "output": "logits"}, "output", "takes no output"),
+        ({"start_output": "a"}, "start_output", "together"),
+        ({"end_output": "a"}, "end_output", "together"),
+        ({"start_output": "a", "end_output": "a"}, "end_output", "two outputs"),
         ({"threshold": float("inf")}, "threshold", "finite"),
     ],
 )

@@ -18,6 +18,8 @@ class Serve:
     task: str | None = None
     """A row of the table of tasks by its name, or `none`; None: what the model's own files say. What follows are its settings."""
     output: str | None = None
+    start_output: str | None = None
+    end_output: str | None = None
     labels: tuple[str, ...] | None = None
     top_k: int | None = None
     threshold: float | None = None

@@ -33,6 +33,10 @@ class ServeKeys(Keys):
     output: Text | None = Field(
         default=None, description="the output that the task reads; required where more than one could be meant"
     )
+    start_output: Text | None = Field(
+        default=None, description="of question-answering: the output that says where an answer starts; required where names do not"
+    )
+    end_output: Text | None = Field(default=None, description="of question-answering: the output that says where it ends")
     labels: Annotated[tuple[Text, ...], Field(min_length=1)] | None = Field(
         default=None, description="names of the columns, in their order [config.json's id2label]"
     )

@@ -21,6 +21,7 @@ from mlpack.core.serving import Serve
 from mlpack.errors import PassError, RecipeError
 from mlpack.passes.export import tasks as heads
 from mlpack.passes.export.pooling import read_pooling
+from mlpack.recipe import spans
 
 NONE = "none"
 """What a recipe says for no task at all."""
@@ -37,13 +38,14 @@ class TaskKind:
 TASKS: Mapping[str, TaskKind] = {
     "text-classification": TaskKind(axes=2, takes=("output", "labels", "top_k", "threshold", "activation")),
     "token-classification": TaskKind(axes=3, takes=("output", "labels", "top_k", "threshold", "aggregation")),
-    "question-answering": TaskKind(axes=2, takes=("top_k", "threshold")),
+    "question-answering": TaskKind(axes=2, takes=("start_output", "end_output", "top_k", "threshold")),
     "embeddings": TaskKind(axes=2, takes=("output", "pooling", "normalize")),
     "rerank": TaskKind(axes=2, takes=("output", "labels", "top_k", "threshold", "activation")),
 }
 """A module of the runtime each (`mlpack_runtime.tasks`)."""
 KEYS = tuple(dict.fromkeys(key for kind in TASKS.values() for key in kind.takes))
 """Keys of `serve` that only a task has a use for."""
+_OUTPUTS = ("output", "start_output", "end_output")
 _VECTORS = ("sentence_embedding", "text_embeds", "embeddings", "embedding")
 """Names of outputs with one vector a text, as exporters choose them."""
 _TOKEN_VECTORS = ("last_hidden_state", "token_embeddings")
@@ -72,6 +74,10 @@ def problems(serve: Any) -> Iterator[tuple[str, str]]:
             yield key, f"the task {serve.task} takes no {key} (it takes {', '.join(takes) or 'none of these keys'})"
     if serve.labels is not None and len(set(serve.labels)) != len(serve.labels):
         yield "labels", "names a label twice"
+    if (serve.start_output is None) != (serve.end_output is None):
+        yield "start_output" if serve.end_output is None else "end_output", "start_output and end_output are said together"
+    elif serve.start_output is not None and serve.start_output == serve.end_output:
+        yield "end_output", "is the start_output: an answer's start and its end are two outputs"
     if serve.threshold is not None and not math.isfinite(serve.threshold):
         yield "threshold", "must be a finite number"
 
@@ -103,7 +109,7 @@ def settings(recipe: Recipe, steps: Sequence[Step], signature: Signature, *, tok
     read = {} if missing else _outputs(name, serve, signature, folder)
     if missing is None and read is None:
         outputs = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in signature.outputs)
-        missing = f"an output of {TASKS[name].axes} axes with numbers, and the model has {outputs}: say serve.output"
+        missing = f"{_lacking(name)}, and the model has {outputs}: say {' and '.join(_named_by(name))}"
     if missing is not None or read is None:
         if serve.task is not None:
             raise RecipeError(f"serve.task: {name} needs {missing}")
@@ -158,16 +164,29 @@ def _refuse_keys(serve: Serve) -> None:
 def _outputs(name: str, serve: Serve, signature: Signature, folder: Path | None) -> dict[str, Any] | None:
     """Which outputs the task reads; None where that is not certain."""
     numbers = {spec.name: spec for spec in signature.outputs if spec.dtype in ("float32", "float64", "float16")}
-    if serve.output is not None and serve.output not in numbers:
-        raise RecipeError(f"serve.output: the model has no output {serve.output!r} of numbers; it has {', '.join(numbers)}")
     fitting = [each for each, spec in numbers.items() if len(spec.shape) == TASKS[name].axes]
+    for key, among in (("output", [*numbers]), ("start_output", fitting), ("end_output", fitting)):
+        output = getattr(serve, key)
+        if output is not None and output not in among:
+            form = "numbers" if key == "output" else "a number for each token"
+            raise RecipeError(f"serve.{key}: the model has no output {output!r} of {form}; it has {', '.join(among) or 'none'}")
     if name == "question-answering":
-        both = [each for each in ("start_logits", "end_logits") if each in fitting] or fitting
-        return {"start": both[0], "end": both[1]} if len(both) == 2 else None
+        return spans.chosen({"start": serve.start_output, "end": serve.end_output}, [numbers[each] for each in fitting])
     if name == "embeddings":
         return _vectors(serve, numbers, folder)
     chosen = serve.output or ("logits" if "logits" in fitting else fitting[0] if len(fitting) == 1 else None)
     return None if chosen not in fitting else {"output": chosen}
+
+
+def _lacking(name: str) -> str:
+    """What a model has to have for a task."""
+    if name == "question-answering":
+        return "two outputs of 2 axes with numbers, whose names say which is the start and which the end"
+    return f"an output of {TASKS[name].axes} axes with numbers"
+
+
+def _named_by(name: str) -> list[str]:
+    return [f"serve.{key}" for key in _OUTPUTS if key in TASKS[name].takes]
 
 
 def _vectors(serve: Serve, numbers: Mapping[str, TensorSpec], folder: Path | None) -> dict[str, Any] | None:
@@ -251,7 +270,7 @@ def _tokens(name: str, folder: Path | None) -> dict[str, Any]:
 
 def _own(name: str, serve: Serve) -> dict[str, Any]:
     """What the recipe says itself."""
-    keys = [key for key in TASKS[name].takes if key not in ("output", "labels")]
+    keys = [key for key in TASKS[name].takes if key not in (*_OUTPUTS, "labels")]
     return {key: getattr(serve, key) for key in keys if getattr(serve, key) is not None}
 
 
