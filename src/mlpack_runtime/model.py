@@ -9,11 +9,10 @@ Will not: know requests, JSON or the network.
 
 import os
 import sys
-from _thread import allocate_lock, start_new_thread
-from time import perf_counter_ns
 
 from mlpack_runtime import jsontext, ort
 from mlpack_runtime.limits import Limits, SettingsError
+from mlpack_runtime.starting import Beside, timed, tune_allocator
 from mlpack_runtime.tensor import DATATYPES, Tensor, count, tensor
 from mlpack_runtime.texts import PAIR_INPUT, TEXT_INPUT, characters
 
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 MB_PER_VCPU = 1769  # AWS: "at 1,769 MB a function has the equivalent of one vCPU"
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_SHORT = 10_000
+"""Characters of one text that is tokenized by itself. A batch starts the tokenizer's threads, but lets Python's own go on."""
 PROBE_TEXTS = ("warm", "a somewhat longer text, so that two lengths are known")
 """What a text model is asked with, alone and together, to find out whether it answers rows each by itself."""
 
@@ -89,7 +90,7 @@ class TextTokenizer:
     def encode_within(self, texts: "list[Text]", names: "tuple[str, ...]", most: "int | None") -> "dict[str, Tensor] | None":
         """As `encode`; None where it would be more than `most` tokens."""
         # Tasks that need places in their texts bring them as tokens.
-        encodings = texts if texts and type(texts[0]) not in (str, tuple) else self.library.encode_batch(texts)
+        encodings = texts if texts and type(texts[0]) not in (str, tuple) else self._encodings(texts)
         lengths = [len(encoding) for encoding in encodings]
         longest = -(-max(lengths, default=0) // self._multiple) * self._multiple
         if most is not None and len(lengths) * longest > most:
@@ -107,6 +108,12 @@ class TextTokenizer:
                     values += pad * (longest - length)
             tensors[name] = tensor(values, "INT64", (len(lengths), longest))
         return tensors
+
+    def _encodings(self, texts: "list[Text]") -> "list[Any]":
+        if len(texts) == 1 and characters(texts[0]) <= _SHORT:
+            text = texts[0]
+            return [self.library.encode(text) if type(text) is str else self.library.encode(*text)]
+        return self.library.encode_batch(texts)  # type: ignore[no-any-return]
 
     def rows(self, texts: "list[Text]", names: "tuple[str, ...]") -> "list[dict[str, Tensor]]":
         """Each text by itself, as `encode` gives it: [1, its own length]."""
@@ -211,18 +218,18 @@ def load(opener: "Opener | None" = None) -> Model:
     """Open the package in this process, behind the backend of `opener` where there is one (`backend.open_backend`), else straight
     behind the CPU engine. Raises ModelError, ort.OrtError, and BackendError where `opener` does."""
     stages: dict[str, float] = {}
-    _tune_allocator()
-    place = _timed(stages, "find", directory)
-    settings = _timed(stages, "settings", lambda: read_settings(place))
-    tokenizer = _Beside(lambda: _timed(stages, "tokenizer", lambda: _tokenizer(place, settings)))
+    tune_allocator()
+    place = timed(stages, "find", directory)
+    settings = timed(stages, "settings", lambda: read_settings(place))
+    tokenizer = Beside(lambda: timed(stages, "tokenizer", lambda: _tokenizer(place, settings)))
     if settings.get("tokenizer"):
         tokenizer.start()
     try:
         if opener is None:
-            engine = _timed(stages, "engine", lambda: ort.Engine(library("lib/libonnxruntime.so", "the engine")))
-            session = _timed(stages, "session", lambda: open_session(engine, place, settings))
+            engine = timed(stages, "engine", lambda: ort.Engine(library("lib/libonnxruntime.so", "the engine")))
+            session = timed(stages, "session", lambda: open_session(engine, place, settings))
         else:
-            session = _timed(stages, "session", lambda: opener(place, settings))
+            session = timed(stages, "session", lambda: opener(place, settings))
     finally:
         tokenizer.wait()
     model = Model(place, settings, session)
@@ -245,22 +252,6 @@ def _ports(path: str, settings: "Mapping[str, Any]", key: str) -> "tuple[ort.Por
         return tuple(ort.Port(port["name"], names[port["dtype"]], tuple(port["shape"])) for port in settings[key])
     except (KeyError, TypeError) as error:
         raise ModelError(f"{path}: {key} is no list of ports with name, dtype and shape ({error!r}): rebuild the package") from None
-
-
-def _tune_allocator() -> None:
-    """Let the allocator grow by 16 MB at a time and keep what it has: a fifth fewer page faults, some 8 % of a cold start's CPU.
-
-    Loading makes hundreds of thousands of small allocations, and glibc by default asks the kernel for 128 KB at a time.
-    """
-    from ctypes import CDLL
-
-    try:
-        mallopt = CDLL(None).mallopt
-    except AttributeError:  # not glibc
-        return
-    top_pad, mmap_threshold, trim_threshold = -2, -3, -1  # numbers from glibc's malloc.h
-    for parameter, size_bytes in ((top_pad, 16 << 20), (mmap_threshold, 32 << 20), (trim_threshold, 256 << 20)):
-        mallopt(parameter, size_bytes)
 
 
 def _check(model: Model) -> None:
@@ -337,42 +328,3 @@ def _tokenizers() -> "Any":
             raise ModelError(f"cannot load {path}: {error}. Is it built for this machine and Python?") from None
         sys.modules["tokenizers"] = module
     return sys.modules["tokenizers"]
-
-
-def _timed(stages: "dict[str, float]", stage: str, work: "Callable[[], Any]") -> "Any":
-    start = perf_counter_ns()
-    result = work()
-    stages[stage] = (perf_counter_ns() - start) / 1e6
-    return result
-
-
-class _Beside:
-    """One piece of work in a thread of its own. `result` gives its value, or raises what it raised; None if never started."""
-
-    def __init__(self, work: "Callable[[], Any]") -> None:
-        self._work = work
-        self._value: Any = None
-        self._error: BaseException | None = None
-        self._done = allocate_lock()
-
-    def start(self) -> None:
-        self._done.acquire()
-        start_new_thread(self._run, ())
-
-    def _run(self) -> None:
-        try:
-            self._value = self._work()
-        except BaseException as error:  # noqa: BLE001  (carried to the thread that asks)
-            self._error = error
-        finally:
-            self._done.release()
-
-    def wait(self) -> None:
-        with self._done:
-            pass
-
-    def result(self) -> "Any":
-        self.wait()
-        if self._error is not None:
-            raise self._error
-        return self._value

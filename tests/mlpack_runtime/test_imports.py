@@ -56,7 +56,9 @@ ALLOWED = {
     "loop": FREE | ENGINE | {"_socket", "mlpack_runtime.loop"}
     | {f"mlpack_runtime.{name}" for name in ("handler", "service", "protocol", "shapes", "values", "telemetry")},
 }  # fmt: skip
-COMMON = {"mlpack_runtime"} | {f"mlpack_runtime.{name}" for name in ("jsontext", "limits", "model", "ort", "tensor", "texts")}
+COMMON = {"mlpack_runtime"} | {
+    f"mlpack_runtime.{name}" for name in ("jsontext", "limits", "model", "ort", "starting", "tensor", "texts")
+}
 
 LOOP = """
 import sys
@@ -90,6 +92,21 @@ def test_loop_first_answer_imports_nothing_else(tiny: Path) -> None:
     assert loaded(tiny, LOOP.format(EVENT=event)) - ALLOWED["loop"] - COMMON == set()
 
 
+def test_loop_reaches_the_platform_without_another_import(tiny: Path) -> None:
+    """A host name as text is encoded by `encodings.idna`, which imports `re`, `enum` and `collections`."""
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from mlpack_runtime.loop import Connection
+from _socket import socket
+listener = socket()
+listener.bind(("127.0.0.1", 0))
+listener.listen(1)
+Connection(f"localhost:{listener.getsockname()[1]}")._connect()
+"""
+    assert loaded(tiny, code) - ALLOWED["loop"] - COMMON == set()
+
+
 def test_request_that_only_looks_like_an_event_adds_one_module(tiny: Path) -> None:
     event = {"inputs": {"pixels": [[1, 1, 1, 1]], "marks": [2]}, "info": {}}
     code = LOOP.format(EVENT=event).replace('b"outputs"', 'b"error"')
@@ -118,7 +135,7 @@ def test_bench_load_imports_nothing_else(tiny: Path, tmp_path: Path) -> None:
 
 
 RUNTIME = ["tensor", "jsontext", "limits", "texts", "ort", "model", "values", "protocol", "shapes", "telemetry", "service", "loop"]
-RUNTIME += ["bench", "routes", "hooks", "encodings", "classification", "media"]
+RUNTIME += ["starting", "bench", "routes", "hooks", "encodings", "classification", "media"]
 RUNTIME += ["triggers.answers", "triggers.dispatch", "triggers.records", "triggers.settings", "triggers.sources"]
 WORKER = [
     "aws",

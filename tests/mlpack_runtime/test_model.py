@@ -61,6 +61,8 @@ def test_predict_texts_equals_the_tokenizers_package(texts: Path, monkeypatch: p
     assert found["attention_mask"].tolist() == [row.attention_mask for row in rows]
     assert found["input_ids"].shape == (4, 6)
     assert loaded.predict_texts(batch)["embedding"].shape == (4, 5)
+    for text in (*batch, ("the cat", "a dog"), "the cat " * 2000):  # one alone takes another way, and a long one a third
+        assert loaded.tokenize([text])["input_ids"].tolist() == [oracle.encode_batch([text])[0].ids]
 
 
 def test_tokenizer_padding_of_its_file_gives_way_to_the_longest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

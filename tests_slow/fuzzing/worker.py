@@ -13,7 +13,7 @@ from tests_slow.fuzzing.packages import SPECS, Spec
 
 THREADS = 8
 GROWTH_BYTES = 128 << 20
-"""How much larger a worker may be at the end than early on: its allocator keeps up to 256 MB (`model._tune_allocator`)."""
+"""How much larger a worker may be at the end than early on: its allocator keeps up to 256 MB (`starting.tune_allocator`)."""
 PEAK_BYTES = 1 << 30
 """The most that a worker may ever need beyond what it has after the first requests: eight callers send up to 5 MB each at once."""
 

@@ -1,0 +1,65 @@
+"""What makes a start short, in interpreters of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlpack_runtime import starting
+
+SOURCES = Path(starting.__file__).resolve().parents[1]
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+HEAP = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from mlpack_runtime.starting import tune_allocator
+tune_allocator()
+heap, flags = False, []
+for line in open("/proc/self/smaps"):
+    first = line.split()[0]
+    if "-" in first:
+        heap = "[heap]" in line
+    elif first == "VmFlags:" and heap:
+        flags += line.split()[1:]
+print("hg" in flags)
+"""
+OTHER_LIBRARY = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from mlpack_runtime import starting
+class Musl:
+    def __init__(self, name): pass
+starting.CDLL = Musl
+starting.tune_allocator()
+print("left as it is")
+"""
+
+
+def printed(code: str) -> str:
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code, str(SOURCES)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(not HUGE_PAGES.exists(), reason="this kernel has no huge pages")
+def test_the_heap_takes_huge_pages() -> None:
+    assert printed(HEAP) == "True"
+
+
+def test_another_c_library_is_left_as_it_is() -> None:
+    assert printed(OTHER_LIBRARY) == "left as it is"
+
+
+def test_work_beside_gives_its_value_or_its_error() -> None:
+    good, bad = starting.Beside(lambda: 3), starting.Beside(lambda: 1 // 0)
+    good.start()
+    bad.start()
+    assert good.result() == 3
+    bad.wait()
+    with pytest.raises(ZeroDivisionError):
+        bad.result()
+    assert starting.Beside(lambda: 3).result() is None
