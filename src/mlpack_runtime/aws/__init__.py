@@ -1,4 +1,5 @@
-"""AWS, through botocore: clients with time-outs, addresses, and what an error says. The only module that knows botocore.
+"""AWS, through botocore: clients with time-outs, addresses, and what an error says. The only module that knows botocore; `signed`
+beside it is a small client for calls that a request waits for.
 
 Promises: nothing is imported before a client is asked for; endpoint, credentials and profile are botocore's own (environment, task
 role, instance role); every call ends: 5 s to connect, then `read_s` for an answer, tried again five times where that can help.
@@ -17,7 +18,18 @@ CONNECT_S = 5
 READ_S = 15
 CONNECTIONS = 64
 _ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
-_PASSING = ("Throttl", "TooMany", "LimitExceeded", "SlowDown", "Expired", "Timeout", "Unavailable", "TokenRefresh", "Internal")
+_PASSING = (
+    "Throttl",
+    "TooMany",
+    "LimitExceeded",
+    "ThroughputExceeded",
+    "SlowDown",
+    "Expired",
+    "Timeout",
+    "Unavailable",
+    "TokenRefresh",
+    "Internal",
+)
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -76,8 +88,12 @@ def is_final(error: BaseException) -> bool:
     answer = getattr(error, "response", None)
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) if type(answer) is dict else 0
     word = code(error)
-    passing = status in (408, 429) or any(part in word for part in _PASSING)
-    return 400 <= status < 500 and bool(word) and not passing
+    return 400 <= status < 500 and bool(word) and not is_passing(word, status)
+
+
+def is_passing(word: str, status: int) -> bool:
+    """Whether a refusal, by its code and HTTP's status, is about a service's pace or state, or credentials that are renewed."""
+    return status in (408, 429) or status >= 500 or any(part in word for part in _PASSING)
 
 
 def is_malformed(error: BaseException) -> bool:

@@ -1,0 +1,276 @@
+"""A small client of AWS's services with signed requests: what a request to a model needs of DynamoDB, S3 and Firehose, and no more.
+
+    table = Client("dynamodb")
+    table.call("GetItem", {"TableName": ..., "Key": ...}, within_s=0.05)
+    bucket = S3()
+    bucket.get("models", "weights.bin", first=0, last=1048575)
+
+Promises: the region, the address (`AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_S3` ...) and the credentials come from the environment, as
+botocore reads it; connections stay open, and any thread may call; a call ends within its time with an answer or an AwsError, tried
+again after a throttled, failed or broken attempt with a pause that doubles and is jittered; a clock that is wrong is told once, and
+corrected by the service's.
+Will not: read profiles' files or use proxies itself, page, or import botocore where the environment has credentials. A call may
+arrive twice, as with every client that tries again.
+
+Why it is here, and what it saves: docs/decisions/0054-features-caches-and-logs.md.
+"""
+
+import os
+from binascii import crc32
+from time import monotonic, sleep, time
+
+from mlpack_runtime import jsontext
+from mlpack_runtime.aws import AwsError, credentials, is_passing, sigv4, wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+WITHIN_S = 10.0
+CONNECT_S = 2.0
+ATTEMPTS = 4
+_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
+_MOST_BYTES = 64 << 20
+_OBJECT_BYTES = 5 << 30
+_IDLE_S = 50.0  # DynamoDB and S3 close what was idle for a minute or less
+_IDLE = 64
+_SKEWED = ("RequestTimeTooSkewed", "RequestExpired", "InvalidSignatureException", "SignatureDoesNotMatch", "AuthFailure")
+_ENDED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
+_SKEW_S = 240
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_PREFIXES = {"dynamodb": "DynamoDB_20120810", "firehose": "Firehose_20150804"}
+_JSON = {"dynamodb": "application/x-amz-json-1.0", "firehose": "application/x-amz-json-1.1"}
+
+
+class ServiceError(AwsError):
+    """A service refused a call, or could not be asked. `code`: its own word ("NoSuchKey"), "" where nothing was answered;
+    `status`: HTTP's, 0 where nothing was answered."""
+
+    def __init__(self, message: str, code: str = "", status: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+
+class LateError(ServiceError):
+    """A call was not answered within its time."""
+
+
+class Client:
+    """A service in a region. Opened without a word to it. Raises AwsError where no region is known, or the address is none."""
+
+    def __init__(
+        self, service: str, *, region: "str | None" = None, endpoint: "str | None" = None, attempts: int = ATTEMPTS
+    ) -> None:
+        self.service = service
+        self.region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
+        if not self.region:
+            raise AwsError(f"no region for {service}: set AWS_REGION")
+        self.attempts = attempts
+        self._given = endpoint or _endpoint(service)
+        try:
+            self._place = credentials.split_url(self._given or _address(service, self.region))
+        except ValueError as error:
+            raise AwsError(f"the address of {service}: {error}") from None
+        self._idle: list[tuple[tuple[str, int], float, wire.Connection]] = []
+        self._skew_s = 0.0
+
+    def call(
+        self,
+        operation: str,
+        payload: "Mapping[str, Any]",
+        *,
+        within_s: float = WITHIN_S,
+        headers: "Mapping[str, str] | None" = None,
+    ) -> "dict[str, Any]":
+        """The answer of an operation of DynamoDB or Firehose, such as `GetItem`. `headers`: those of tracing.
+        Raises ServiceError, LateError."""
+        body = jsontext.dumps(payload).encode()
+        asked = {
+            "content-type": _JSON[self.service],
+            "x-amz-target": f"{_PREFIXES[self.service]}.{operation}",
+            **(headers or {}),
+        }
+        answer = self.send(wire.Asked("POST", "/", asked, body), within_s=within_s)
+        try:
+            value = jsontext.loads(answer.body)
+        except ValueError as error:
+            raise ServiceError(f"{self.service} answered what is not JSON: {error}", status=answer.status) from None
+        if type(value) is not dict:
+            raise ServiceError(f"{self.service} answered with no object", status=answer.status)
+        return value
+
+    def send(self, asked: wire.Asked, *, within_s: float = WITHIN_S, most: int = _MOST_BYTES) -> wire.Answer:
+        """The answer to a signed request, with a status below 300. Of its body at most `most` bytes are read; `asked` needs no
+        `host`. Raises ServiceError for any other status, or where there is none; LateError."""
+        until = monotonic() + within_s
+        attempt, renewed, failure = 0, False, ServiceError(f"{self.service} was not asked")
+        while True:
+            try:
+                answer = self._once(asked, until, most, anew=renewed)
+            except OSError as error:
+                if monotonic() >= until:
+                    raise LateError(f"{self.service} did not answer within {within_s:g} s; before: {failure}") from None
+                failure, again = ServiceError(f"{self.service} cannot be reached: {error or type(error).__name__}"), True
+            else:
+                if answer.status < 300:
+                    return answer
+                failure = self._failure(answer)
+                if not renewed and (self._is_skewed(failure, answer) or failure.code in _ENDED or self._moved(answer)):
+                    renewed = True
+                    continue
+                again = is_passing(failure.code, failure.status)
+            attempt += 1
+            if not again or attempt >= self.attempts:
+                raise failure
+            pause = min(_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S) * (int.from_bytes(os.urandom(2), "little") / 65536)
+            if monotonic() + pause >= until:
+                raise LateError(
+                    f"{self.service} did not answer within {within_s:g} s; before: {failure}", failure.code, failure.status
+                )
+            sleep(pause)
+
+    def _once(self, asked: wire.Asked, until: float, most: int, *, anew: bool) -> wire.Answer:
+        """`anew`: with credentials that are asked for again."""
+        host, path = self._host_and_path(asked.path)
+        scheme, _, port, _ = self._place
+        headers = {**asked.headers, "host": credentials.host_header(host, port, scheme)}
+        sent = sigv4.signed(
+            wire.Asked(asked.method, path, headers, asked.body, asked.query),
+            credentials.provide(anew=anew),
+            sigv4.Scope(self.service, self.region, time() + self._skew_s),
+        )
+        connection, was_open = self._take(host, port, tls=scheme == "https")
+        try:
+            answer = connection.request(sent, until=until, most=most)
+        except OSError as error:
+            if not was_open or not connection.silent or isinstance(error, TimeoutError):
+                raise
+            answer = connection.request(sent, until=until, most=most)  # it had been closed meanwhile
+        if connection.is_open and len(self._idle) < _IDLE:
+            self._idle.append(((host, port), monotonic(), connection))
+        else:
+            connection.close()
+        if "x-amz-crc32" in answer.headers and answer.headers["x-amz-crc32"] != str(crc32(answer.body)):
+            raise ConnectionError("the answer is not what was sent: its checksum differs")
+        return answer
+
+    def _take(self, host: str, port: int, *, tls: bool) -> "tuple[wire.Connection, bool]":
+        """A connection to use, and whether it was open before."""
+        while self._idle:
+            try:
+                place, since, connection = self._idle.pop()
+            except IndexError:  # another thread took the last
+                break
+            if place == (host, port) and monotonic() - since < _IDLE_S:
+                return connection, True
+            connection.close()
+        return wire.Connection(host, port, tls=tls, connect_s=CONNECT_S), False
+
+    def close(self) -> None:
+        """Close the connections that are open and not in use, as before a process is frozen for long."""
+        while self._idle:
+            self._idle.pop()[2].close()
+
+    def _host_and_path(self, path: str) -> "tuple[str, str]":
+        _, host, _, base = self._place
+        return host, (base.rstrip("/") + path) if base != "/" else path
+
+    def _moved(self, answer: wire.Answer) -> bool:
+        """Whether the answer says another region for what was asked for."""
+        region = answer.headers.get("x-amz-bucket-region", "")
+        if self.service != "s3" or not region or region == self.region or answer.status not in (301, 307, 400):
+            return False
+        self.region = region
+        if self._given is None:
+            self._place = credentials.split_url(_address(self.service, region))
+        return True
+
+    def _is_skewed(self, failure: ServiceError, answer: wire.Answer) -> bool:
+        """Whether this machine's clock was why, so that the service's is taken from now on."""
+        if failure.code not in _SKEWED or "date" not in answer.headers:
+            return False
+        try:
+            skew_s = _date(answer.headers["date"]) - time()
+        except (ValueError, IndexError):
+            return False
+        if abs(skew_s - self._skew_s) < _SKEW_S:
+            return False
+        from mlpack_runtime import telemetry
+
+        telemetry.emit(
+            telemetry.event(
+                None, "WARNING", f"this machine's clock is wrong by {-skew_s:.0f} s, says {self.service}: its own is used"
+            )
+        )
+        self._skew_s = skew_s
+        return True
+
+    def _failure(self, answer: wire.Answer) -> ServiceError:
+        text = answer.body[:4096].decode("utf-8", "replace")
+        code, message = credentials.tag(text, "Code"), credentials.tag(text, "Message")
+        if text.lstrip().startswith("{"):
+            try:
+                value: Any = jsontext.loads(answer.body)
+                code = str(value.get("__type") or value.get("code") or "").rpartition("#")[2]
+                message = str(value.get("message") or value.get("Message") or "")
+            except ValueError:
+                pass
+        code = code or answer.headers.get("x-amzn-errortype", "").partition(":")[0]
+        what = f"{code}: {message}".strip(": ") or f"status {answer.status}"
+        return ServiceError(f"{self.service} refused it: {what}", code, answer.status)
+
+
+class S3(Client):
+    """Objects in buckets."""
+
+    def __init__(self, *, region: "str | None" = None, endpoint: "str | None" = None, attempts: int = ATTEMPTS) -> None:
+        super().__init__("s3", region=region, endpoint=endpoint, attempts=attempts)
+
+    def get(self, bucket: str, key: str, first: int = 0, last: "int | None" = None, *, within_s: float = 60.0) -> bytes:
+        """An object, or its bytes from `first` to `last`, both included; fewer where it ends before. Raises ServiceError
+        (status 404: it is not there; 416: it is shorter)."""
+        headers = {} if first == 0 and last is None else {"range": f"bytes={first}-{'' if last is None else last}"}
+        answer = self.send(wire.Asked("GET", _object(bucket, key), headers), within_s=within_s, most=_OBJECT_BYTES)
+        if headers and answer.status != 206:
+            raise ServiceError(f"s3 answered a range with status {answer.status}", status=answer.status)
+        return answer.body
+
+    def head(self, bucket: str, key: str, *, within_s: float = WITHIN_S) -> "dict[str, str]":
+        """An object's headers: content-length, etag. Raises ServiceError (status 404: it is not there)."""
+        return self.send(wire.Asked("HEAD", _object(bucket, key), {}), within_s=within_s).headers
+
+    def put(
+        self, bucket: str, key: str, body: "bytes | memoryview", headers: "Mapping[str, str] | None" = None, within_s: float = 60.0
+    ) -> "dict[str, str]":
+        """Write an object, and give the answer's headers. `headers`: content-type, if-none-match ... Raises ServiceError."""
+        return self.send(wire.Asked("PUT", _object(bucket, key), headers or {}, body), within_s=within_s).headers
+
+    def _host_and_path(self, path: str) -> "tuple[str, str]":
+        host, path = super()._host_and_path(path)
+        bucket, _, key = path[1:].partition("/")
+        if self._given is not None or "." in bucket or not bucket:  # a certificate has no name of two levels
+            return host, path
+        return f"{bucket}.{host}", f"/{key}"
+
+
+def _object(bucket: str, key: str) -> str:
+    return f"/{sigv4.quoted(bucket)}/{sigv4.quoted(key, slashes=True)}"
+
+
+def _endpoint(service: str) -> "str | None":
+    if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return None
+    return os.environ.get(f"AWS_ENDPOINT_URL_{service.upper()}") or os.environ.get("AWS_ENDPOINT_URL") or None
+
+
+def _address(service: str, region: str) -> str:
+    fips = "-fips" if os.environ.get("AWS_USE_FIPS_ENDPOINT", "").lower() == "true" else ""
+    return f"https://{service}{fips}.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
+
+
+def _date(text: str) -> float:
+    """Seconds since 1970 of HTTP's date: Mon, 30 Nov 2026 22:29:43 GMT."""
+    _, day, month, year, clock, _ = text.split(" ")
+    return credentials.seconds(int(year), _MONTHS.index(month) + 1, int(day), clock)
