@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from mlpack_runtime.fetching import Urls
     from mlpack_runtime.hooks import Hook
     from mlpack_runtime.json_room import JsonRoom
     from mlpack_runtime.tasks.requests import Task
@@ -62,6 +63,8 @@ class Service:
     """Told of each request that has a line in the log."""
     _media: "str | None" = None
     """What bodies may be beside JSON: a kind of `media`, "" for any; None where nothing reads them."""
+    _urls: "Urls | None" = None
+    """Puts bytes in the place of URLs. A front door leaves that to the worker."""
 
     def __init__(self, loaded: model.Model, predict: "Predict | None" = None) -> None:
         self.model = loaded
@@ -73,6 +76,8 @@ class Service:
         settings = loaded.settings.get("task")
         self._task: Task | None = _later("tasks").open_task(loaded, settings) if settings else None
         self._media = self._task.media if self._task is not None else "" if self._preprocess is not None else None
+        urls = loaded.settings.get("urls")
+        self._urls = _later("fetching").Urls(urls, self._media, loaded.limits) if urls else None
 
     def http(
         self,
@@ -255,8 +260,11 @@ class Service:
         if type(value) is not dict:
             raise RequestError(f"the body is a JSON {_kind(value)}; an object is needed: {self._usage()}")
         made: Any = value
+        if self._urls is not None:
+            made = self._urls.fetched(made)
+            clock.lap("fetch")
         if self._preprocess is not None:
-            made = self._preprocess(value)
+            made = self._preprocess(made)
             clock.lap("preprocess")
             if type(made) is not dict:
                 raise RequestError(f"preprocess returned a {type(made).__name__}, not a dict of tensors", 500, "HookError")

@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpack_runtime import protocol
-from mlpack_runtime.door.forms import RefusedError, as_answered, as_json, is_id, passed_on, patience, preferences, traced
+from mlpack_runtime.door.forms import (
+    RefusedError,
+    as_answered,
+    as_json,
+    is_gateways,
+    is_id,
+    passed_on,
+    patience,
+    preferences,
+    traced,
+)
 from mlpack_runtime.door.settings import Settings
 from mlpack_runtime.ort import Port
 from mlpack_runtime.protocol import RequestError
@@ -152,3 +162,10 @@ def test_a_retry_is_never_at_once() -> None:
 )
 def test_worker_headers_go_on_only_where_they_are_well_formed(told: dict[str, str], kept: dict[str, str]) -> None:
     assert passed_on(told, 10) == kept
+
+
+def test_a_callers_url_says_nothing_of_the_worker() -> None:
+    """What it names may fail as often as its host does, and no breaker opens for others."""
+    failed = protocol.error_body("FetchFailed", "the URL's host answered 500, not 200", "1")
+    assert not is_gateways(Reply(502, failed, {}))
+    assert [is_gateways(Reply(status, b"{}", {})) for status in (200, 500, 502, 503, 504)] == [False, False, True, True, True]

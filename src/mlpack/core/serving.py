@@ -6,6 +6,18 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Urls:
+    """URLs as inputs. `hosts`: in ASCII and lower case, `*.` before those whose subdomains are meant, `:PORT` after others than the
+    scheme's own. `max_bytes`, `timeout_ms`: of all URLs of one request together."""
+
+    hosts: tuple[str, ...]
+    max_bytes: int
+    timeout_ms: float
+    redirects: int
+    schemes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Serve:
     """The code around the engine: the user's hooks (`module:function`) and the tokenizer's file."""
 
@@ -27,3 +39,4 @@ class Serve:
     aggregation: str | None = None
     pooling: str | None = None
     normalize: bool | None = None
+    urls: Urls | None = None

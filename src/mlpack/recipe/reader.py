@@ -186,7 +186,7 @@ class _Reader:
             targets=targets,
             budgets=_budgets(keys["budgets"]),
             prefer=keys["prefer"],
-            serve=Serve(**serve.model_dump()),
+            serve=Serve(**{**serve.model_dump(), "urls": serve.urls and serve.urls.record()}),
             tags=keys["tags"],
             accept_licenses=keys["accept_licenses"],
             search=SearchBudget()

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field  # noqa: TID253
 
+from mlpack.recipe.serve_urls import UrlKeys
 from mlpack.recipe.units import Keys, Text
 
 
@@ -55,4 +56,7 @@ class ServeKeys(Keys):
     )
     normalize: bool | None = Field(
         default=None, description="whether vectors are scaled to length 1 [sentence-transformers' files]"
+    )
+    urls: UrlKeys | None = Field(
+        default=None, description="hosts that pictures and sounds may be fetched from; without it a request brings their bytes"
     )

@@ -29,10 +29,12 @@ NONE = "none"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskKind:
-    """A row of the table of tasks. `axes`: of the output that it reads. `takes`: keys of `serve` that it has a use for."""
+    """A row of the table of tasks. `axes`: of the output that it reads. `takes`: keys of `serve` that it has a use for.
+    `media`: what a request brings where that is no text: `image` or `audio`."""
 
     axes: int
     takes: tuple[str, ...]
+    media: str | None = None
 
 
 TASKS: Mapping[str, TaskKind] = {

@@ -9,13 +9,13 @@ from time import sleep, time
 
 from mlpack_runtime import aws, jsontext, model, protocol, routes, telemetry
 from mlpack_runtime.door.forms import (
-    GATEWAY_ERRORS,
     LONGEST_ID,
     Patience,
     RefusedError,
     answers_freely,
     as_answered,
     as_json,
+    is_gateways,
     is_id,
     patience,
     preferences,
@@ -346,7 +346,7 @@ class Exchange(Service):
         tell = breaker.released
         try:
             reply = door.worker.ask(f"/v2/models/{quote(self.model.name, safe='')}/infer", body, headers, left_s)
-            if reply.status not in GATEWAY_ERRORS:
+            if not is_gateways(reply):
                 tell = breaker.succeeded
             elif reply.status != 504 or in_full:
                 tell = breaker.failed

@@ -115,6 +115,11 @@ def passed_on(headers: "Mapping[str, str]", size: int) -> "dict[str, str]":
     return {name: value for name, value in kept.items() if 0 < len(value) <= _LONGEST_VALUE and value == clean(value)}
 
 
+def is_gateways(reply: "Reply") -> bool:
+    """Whether an answer is that of something in between, or of a worker that is not well: neither is one about a caller's URL."""
+    return reply.status in GATEWAY_ERRORS and not (reply.status == 502 and b'"error_type":"FetchFailed"' in reply.body[:4096])
+
+
 def as_answered(reply: "Reply") -> "Reply":
     """A worker's answer, so long as it is one and not a page of something in between."""
     try:

@@ -85,8 +85,9 @@ class PackRequest:
     """One candidate to pack.
 
     `version`: a short name of the model's content. `model_dir`: model.onnx, model.onnx.data, signature.json, engine.json and, for
-    text, tokenizer.json. `task`: model.json's. `runtime`: a tree from `runtime_tree` for this target (see `runtime_request`).
-    `sample`: the JSON body of a request that the package answers. `base`: for targets that need one.
+    text, tokenizer.json. `task`: model.json's. `further`: keys of model.json that open a part of the runtime each. `runtime`: a
+    tree from `runtime_tree` for this target (see `runtime_request`). `sample`: the JSON body of a request that the package
+    answers. `base`: for targets that need one.
     """
 
     name: str
@@ -101,6 +102,7 @@ class PackRequest:
     tokenizer: Path | None = None
     max_length: int | None = None
     task: Mapping[str, Any] | None = None
+    further: Mapping[str, Any] = field(default_factory=dict)
     base: Base | None = None
     cache_dir: Path | None = None
     notes: tuple[str, ...] = field(default=())
@@ -249,6 +251,7 @@ def _settings(request: PackRequest, text: dict[str, Any] | None) -> dict[str, An
         "preprocess": hooks.preprocess if hooks else None,
         "postprocess": hooks.postprocess if hooks else None,
         **({"task": dict(request.task)} if request.task else {}),
+        **request.further,
         **TARGETS[request.target.kind].settings(request.target.config),
     }
 

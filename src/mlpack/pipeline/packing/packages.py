@@ -29,7 +29,7 @@ from mlpack.pipeline.measuring.measure import Subject
 from mlpack.pipeline.packing import pack, wheels
 from mlpack.pipeline.packing.pack import Hooks, PackRequest, RuntimeRequest
 from mlpack.pipeline.packing.runtime_part import requirements
-from mlpack.recipe import tasks
+from mlpack.recipe import runtime_settings, tasks
 from mlpack.store import care
 from mlpack.store.local import Store
 from mlpack.targets import TARGETS, licenses, on_processor
@@ -170,7 +170,9 @@ class Packages:
         python = python or pack.python_of(target, base, self._cache)
         tokenizer = self._tokenizer(model_dir)
         task = tasks.settings(self._recipe, candidate.steps, read_signature(model_dir), tokenized=tokenizer is not None)
-        runtime = self._runtime(target, python, text=tokenizer is not None, task=task)
+        further = runtime_settings.settings(self._recipe, task)
+        modules = runtime_settings.modules(task, further)
+        runtime = self._runtime(target, python, text=tokenizer is not None, modules=modules)
         with self._store.entry({"kind": "runtime", **pack.runtime_key(runtime)}) as entry:
             if not entry.hit:
                 pack.runtime_tree(runtime, entry.dir)
@@ -181,6 +183,7 @@ class Packages:
             "memory_mb": target.config.memory_mb,
             "settings": pack.VERSION,
             **({"task": task} if task else {}),
+            **further,
         }
         request = PackRequest(
             name=self._recipe.name,
@@ -192,6 +195,7 @@ class Packages:
             python=python,
             sample=sample if self._recipe.serve.example is not None else tasks.sample(task, sample),
             task=task,
+            further=further,
             hooks=self._hooks,
             tokenizer=tokenizer,
             max_length=self._recipe.serve.max_length,
@@ -252,11 +256,11 @@ class Packages:
         self._bases[(reference, target.arch)] = base
         return base
 
-    def _runtime(self, target: Target, python: str, *, text: bool, task: Mapping[str, Any] | None) -> RuntimeRequest:
+    def _runtime(self, target: Target, python: str, *, text: bool, modules: tuple[str, ...]) -> RuntimeRequest:
         needs = (*TARGETS[target.kind].needs(target.config), "tokenizer")
         self._keep(wheels.with_pins(self._lock, python, target.arch, requirements(needs)))
         request = pack.runtime_request(target, python, text, self._lock.wheels[wheels.platform_key(python, target.arch)])
-        return request if task is None else dataclasses.replace(request, modules=(tasks.module_of(task["name"]),))
+        return dataclasses.replace(request, modules=modules)
 
     def _keep(self, lock: wheels.Lock) -> None:
         """Take new pins for this build. RecipeError where they could not be written at its end, an hour later."""

@@ -1,0 +1,47 @@
+"""Parts of the runtime that a package opens by keys of `serve`, beside its task: what model.json says, and which modules they are.
+
+Promises: a package that uses none has neither a key nor a module more. A key that nothing in the package would read is a
+RecipeError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlpack.core.records import Recipe
+from mlpack.core.serving import Serve
+from mlpack.errors import RecipeError
+from mlpack.recipe import tasks
+
+MODULES: Mapping[str, str] = {"urls": "fetching"}
+"""Each key of model.json with the module of the runtime that it opens, below `mlpack_runtime`."""
+
+
+def settings(recipe: Recipe, task: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What model.json has of these. `task`: its task, if it has one. Raises RecipeError."""
+    urls = _urls(recipe.serve, task)
+    return {"urls": urls} if urls else {}
+
+
+def modules(task: Mapping[str, Any] | None, further: Mapping[str, Any]) -> tuple[str, ...]:
+    """The modules of the runtime for a task and for what `settings` gave."""
+    return (*([tasks.module_of(task["name"])] if task else []), *(MODULES[key] for key in further))
+
+
+def _urls(serve: Serve, task: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    urls = serve.urls
+    if urls is None:
+        return None
+    reads = tasks.TASKS[task["name"]].media is not None if task else serve.preprocess is not None
+    if not reads:
+        raise RecipeError(
+            "serve.urls: nothing here reads what is fetched: only tasks for pictures and sounds do, and a preprocess hook"
+        )
+    return {
+        "hosts": list(urls.hosts),
+        "max_bytes": urls.max_bytes,
+        "timeout_s": urls.timeout_ms / 1000,
+        "redirects": urls.redirects,
+        "schemes": list(urls.schemes),
+    }
