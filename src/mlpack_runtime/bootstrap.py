@@ -4,8 +4,14 @@ Copied to the package's root. A script is compiled anew at each start, so there 
 """
 
 import sys
+from os.path import exists
 
-sys.path.insert(0, __file__.rpartition("/")[0] or ".")
+root = __file__.rpartition("/")[0] or "."
+sys.path.insert(0, root)
+if exists(f"{root}/model/weights.json"):  # weights outside the package: they travel while everything else is imported
+    from mlpack_runtime.remote.start import begin
+
+    begin(root)
 if sys.argv[1:2] == ["bench"]:
     from mlpack_runtime.bench import main
 elif sys.argv[1:2] == ["serve"]:

@@ -13,6 +13,11 @@ Will not: exceed Lambda's response size (413 instead, saying what to do), or log
 """
 
 import os
+import sys
+
+if os.path.exists(f"{os.environ.get('LAMBDA_TASK_ROOT', '')}/model/weights.json"):
+    __import__("mlpack_runtime.remote.start")  # by name: only packages with such weights have it
+    sys.modules["mlpack_runtime.remote.start"].begin()  # before everything that takes time
 
 from mlpack_runtime import jsontext
 from mlpack_runtime.protocol import RequestError

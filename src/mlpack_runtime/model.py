@@ -230,6 +230,9 @@ def load(opener: "Opener | None" = None) -> Model:
             session = timed(stages, "session", lambda: open_session(engine, place, settings))
         else:
             session = timed(stages, "session", lambda: opener(place, settings))
+        if settings.get("weights"):
+            stages["weights"] = _weights().waited_ms(place)
+            stages["session"] -= stages["weights"]
     finally:
         tokenizer.wait()
     model = Model(place, settings, session)
@@ -287,7 +290,9 @@ def open_session(
     provider: "Callable[[ort.Engine, Any], None] | None" = None,
 ) -> ort.Session:
     """The graph that `settings` (model.json) names, with the threads that the memory pays for; `provider` as ort.Session's.
-    Raises OrtError."""
+    Weights outside the package are waited for. Raises OrtError, and ModelError where they cannot be had."""
+    if settings.get("weights"):
+        provider = _weights().provider(place, settings["weights"], provider)
     memory_mb = float(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE") or settings.get("memory_mb") or MB_PER_VCPU)
     return ort.Session(
         engine,
@@ -297,6 +302,12 @@ def open_session(
         config=settings.get("session"),
         provider=provider,
     )
+
+
+def _weights() -> "Any":
+    """The module that gives sessions their weights: no other package has it."""
+    __import__("mlpack_runtime.remote.start")
+    return sys.modules["mlpack_runtime.remote.start"]
 
 
 def _tokenizer(place: str, settings: "Mapping[str, Any]") -> "TextTokenizer | None":

@@ -1,0 +1,168 @@
+"""Where weights come from: an object of S3 under its digest, or a file behind an address of HTTP, in ranges.
+
+    s3://bucket/prefix            PREFIX/DIGEST, with signed requests
+    https://host/prefix           PREFIX/DIGEST: CloudFront, any server that takes ranges
+    ADDRESS/DIGEST                this very object, such as a registry's blob
+    https://host/path?signature   this very object: a presigned address
+
+Promises: any thread may read; what could pass is told apart from what could not. A signature never stands in a message.
+Will not: verify what came. `download` does.
+"""
+
+from time import monotonic
+
+from mlpack_runtime.aws import AwsError, credentials, is_passing, split_uri, wire
+from mlpack_runtime.remote.manifest import WeightsError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from mlpack_runtime.remote.manifest import Weights
+
+    class Source(Protocol):
+        """An object that is read in ranges. `where`: its address, for messages."""
+
+        where: str
+
+        def read(self, first: int, size: int) -> bytes:
+            """Exactly these bytes. Raises WeightsError; `passing` where trying again may help."""
+
+        def close(self) -> None:
+            """Close connections that nobody uses."""
+
+
+CONNECT_S = 5.0
+READ_S = 30.0
+"""How long one range may take: 8 MB at 2.5 Mbit/s."""
+_ERROR_BYTES = 1 << 16
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+
+class S3Object:
+    """`key` in `bucket`, by signed requests."""
+
+    def __init__(self, address: str, digest: str, hint: str) -> None:
+        from mlpack_runtime.aws import signed
+
+        try:
+            _, self._bucket, prefix = split_uri(address, "s3")
+            self._client = signed.S3(attempts=1)  # `download` tries again, and knows how often
+        except AwsError as error:
+            raise WeightsError(f"the weights' address: {error}") from None
+        self._key = prefix if prefix.endswith(digest) else f"{prefix}/{digest}" if prefix else digest
+        self._hint = hint
+        self.where = f"s3://{self._bucket}/{self._key}"
+
+    def read(self, first: int, size: int) -> bytes:
+        """As Source's."""
+        from mlpack_runtime.aws import signed
+
+        try:
+            body = self._client.get(self._bucket, self._key, first, first + size - 1, within_s=READ_S)
+        except signed.ServiceError as error:
+            passing = not error.status or is_passing(error.code, error.status)
+            raise WeightsError(_refusal(self.where, error.status, str(error), self._hint), passing=passing) from None
+        except AwsError as error:  # no credentials
+            raise WeightsError(f"{self.where} cannot be read: {error}") from None
+        return _whole(body, size, self.where)
+
+    def close(self) -> None:
+        """As Source's."""
+        self._client.close()
+
+
+class HttpObject:
+    """The object at an address of HTTP."""
+
+    def __init__(self, address: str, digest: str, hint: str) -> None:
+        self._hint = hint
+        path, mark, _ = address.partition("?")
+        self._place = _place(address if mark or path.endswith(digest) else f"{path.rstrip('/')}/{digest}")
+        scheme, host, port, path = self._place
+        self.where = f"{scheme}://{credentials.host_header(host, port, scheme)}{path.partition('?')[0]}"
+        self._idle: list[wire.Connection] = []
+
+    def read(self, first: int, size: int) -> bytes:
+        """As Source's."""
+        until, place = monotonic() + READ_S, self._place
+        for _ in range(4):
+            try:
+                answer = self._ask(place, first, size, until)
+            except OSError as error:
+                if "are read at most" in str(error):  # the whole object in the place of a range
+                    raise WeightsError(
+                        _refusal(self.where, 200, "it answered with more than it was asked for", self._hint)
+                    ) from None
+                raise WeightsError(f"{self.where} cannot be reached: {error or type(error).__name__}", passing=True) from None
+            if answer.status not in _REDIRECTS or not answer.headers.get("location", "").startswith("http"):
+                break
+            place = _place(answer.headers["location"])
+            if self._place[0] == "https" and place[0] != "https":
+                raise WeightsError(f"{self.where} leads from https to http, where anybody could read the weights")
+        if answer.status != 206 and not (answer.status == 200 and len(answer.body) == size and first == 0):
+            message = _refusal(self.where, answer.status, f"it answered with status {answer.status}", self._hint)
+            raise WeightsError(message, passing=answer.status in (408, 429) or answer.status >= 500)
+        return _whole(answer.body, size, self.where)
+
+    def close(self) -> None:
+        """As Source's."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _ask(self, place: "tuple[str, str, int, str]", first: int, size: int, until: float) -> wire.Answer:
+        scheme, host, port, path = place
+        headers = {"host": credentials.host_header(host, port, scheme), "range": f"bytes={first}-{first + size - 1}"}
+        asked, own = wire.Asked("GET", path, headers), place is self._place
+        try:
+            connection = self._idle.pop() if own else wire.Connection(host, port, tls=scheme == "https", connect_s=CONNECT_S)
+        except IndexError:
+            connection = wire.Connection(host, port, tls=scheme == "https", connect_s=CONNECT_S)
+        was_open = connection.is_open
+        try:
+            answer = connection.request(asked, until=until, most=max(size, _ERROR_BYTES))
+        except OSError as error:
+            if not was_open or not connection.silent or isinstance(error, TimeoutError):
+                raise
+            answer = connection.request(asked, until=until, most=max(size, _ERROR_BYTES))  # it had been closed meanwhile
+        if own and connection.is_open:
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return answer
+
+
+def open_source(weights: "Weights") -> "Source":
+    """The object at `weights.source`. Nothing is sent yet. Raises WeightsError for an address that is none."""
+    if weights.source.startswith("s3://"):
+        return S3Object(weights.source, weights.digest, weights.hint)
+    if weights.source.startswith(("https://", "http://")):
+        return HttpObject(weights.source, weights.digest, weights.hint)
+    shown = weights.source.partition("?")[0][:100]
+    raise WeightsError(f"the weights' address is {shown!r}: s3://bucket/prefix or https://host/prefix is needed")
+
+
+def _place(address: str) -> "tuple[str, str, int, str]":
+    try:
+        return credentials.split_url(address)
+    except ValueError:
+        shown = address.partition("?")[0][:100]
+        raise WeightsError(f"the weights' address {shown!r} is none: https://HOST/PATH is needed") from None
+
+
+def _whole(body: bytes, size: int, where: str) -> bytes:
+    if len(body) != size:
+        raise WeightsError(f"{where} gave {len(body)} of {size} bytes", passing=True)
+    return body
+
+
+def _refusal(where: str, status: int, told: str, hint: str) -> str:
+    """Why a range was refused, with what is likely behind it."""
+    why = {
+        200: "it does not take ranges, which are needed to fetch parts side by side: take another server",
+        403: "either this role may not read it (s3:GetObject), or it is not there and the role may not list the bucket; or a "
+        "presigned address has ended",
+        404: f"nothing is there under the weights' digest: {hint}",
+        416: "what is there is shorter than the weights: it is another file, or was not written whole",
+    }.get(status)
+    return f"{where} cannot be read: {told}" + (f"; {why}" if why else "")
