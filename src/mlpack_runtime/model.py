@@ -11,7 +11,7 @@ import os
 import sys
 
 from mlpack_runtime import jsontext, ort
-from mlpack_runtime.limits import Limits, SettingsError
+from mlpack_runtime.limits import Limits, RequestError, SettingsError
 from mlpack_runtime.starting import Beside, timed, tune_allocator
 from mlpack_runtime.tensor import DATATYPES, Tensor, count, tensor
 from mlpack_runtime.texts import PAIR_INPUT, TEXT_INPUT, characters
@@ -61,7 +61,7 @@ class TextTokenizer:
                 options = {key: value for key, value in words.items() if key != "file"}
                 vocabulary = os.path.join(directory, words["file"])
                 self.library.model = extension.models.WordPiece.from_file(vocabulary, **options)
-        except Exception as error:  # noqa: BLE001  (the extension raises bare Exception for any unreadable file)
+        except BaseException as error:  # noqa: BLE001  (the extension raises bare Exception for any unreadable file, or panics)
             raise ModelError(f"cannot read the tokenizer {path}: {error}") from None
         if settings.get("max_length"):
             self.library.enable_truncation(settings["max_length"])
@@ -88,12 +88,19 @@ class TextTokenizer:
         return self.encode_within(texts, names, None) or {}
 
     def encode_within(self, texts: "list[Text]", names: "tuple[str, ...]", most: "int | None") -> "dict[str, Tensor] | None":
-        """As `encode`; None where it would be more than `most` tokens."""
-        # Tasks that need places in their texts bring them as tokens.
-        encodings = texts if texts and type(texts[0]) not in (str, tuple) else self._encodings(texts)
+        """As `encode`; None where it would be more than `most` tokens. Raises RequestError for a text that has none: the engine
+        fails on it alone, and beside others its answer would be made of their padding."""
+        return self._tensors(self._encodings(texts), names, most)
+
+    def _tensors(self, encodings: "list[Any]", names: "tuple[str, ...]", most: "int | None") -> "dict[str, Tensor] | None":
         lengths = [len(encoding) for encoding in encodings]
+        if 0 in lengths:
+            raise RequestError(
+                "a text has no tokens: it is empty, or nothing of it is in the vocabulary, and this model's tokenizer adds none"
+            )
         longest = -(-max(lengths, default=0) // self._multiple) * self._multiple
-        if most is not None and len(lengths) * longest > most:
+        shape = (len(lengths), longest)
+        if most is not None and shape[0] * longest > most:
             return None
         columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
         tensors = {}
@@ -106,18 +113,21 @@ class TextTokenizer:
                 values += getattr(encoding, columns[name])
                 if not self.pad_left:
                     values += pad * (longest - length)
-            tensors[name] = tensor(values, "INT64", (len(lengths), longest))
+            tensors[name] = tensor(values, "INT64", shape)
         return tensors
 
     def _encodings(self, texts: "list[Text]") -> "list[Any]":
-        if len(texts) == 1 and characters(texts[0]) <= _SHORT:
-            text = texts[0]
-            return [self.library.encode(text) if type(text) is str else self.library.encode(*text)]
-        return self.library.encode_batch(texts)  # type: ignore[no-any-return]
+        text = texts[0] if len(texts) == 1 else None
+        if type(text) is str and len(text) <= _SHORT:
+            return [self.library.encode(text)]
+        if type(text) is tuple and characters(text) <= _SHORT:
+            return [self.library.encode(*text)]
+        # Tasks that need places in their texts bring them as tokens.
+        return texts if texts and type(texts[0]) not in (str, tuple) else self.library.encode_batch(texts)
 
     def rows(self, texts: "list[Text]", names: "tuple[str, ...]") -> "list[dict[str, Tensor]]":
         """Each text by itself, as `encode` gives it: [1, its own length]."""
-        return [self.encode([text], names) for text in texts]
+        return [self._tensors(self._encodings([text]), names, None) or {} for text in texts]
 
 
 class Described:
@@ -160,7 +170,7 @@ class Model(Described):
         return self.session.run(inputs)
 
     def tokenize(self, texts: "list[Text]") -> "dict[str, Tensor]":
-        """The graph's inputs for these texts. Raises ModelError when the package has no tokenizer."""
+        """The graph's inputs for these texts. Raises RequestError, and ModelError when the package has no tokenizer."""
         return self._texts().encode(texts, tuple(port.name for port in self.inputs))
 
     def tokenize_within(self, texts: "list[Text]") -> "dict[str, Tensor] | None":
@@ -194,7 +204,7 @@ class Model(Described):
                 shape = tuple(size if type(size) is int else 1 for size in port.shape)
                 feeds[port.name] = Tensor(port.datatype, shape, bytes(count(shape) * DATATYPES[port.datatype][1]))
             self.predict(feeds)
-        except ort.OrtError:
+        except (ort.OrtError, RequestError):
             return
 
 

@@ -7,7 +7,7 @@ asked for two texts alone and together, answers rows each by itself; any other c
 Will not: be imported before such a call comes, or import what a worker has for this: a function does not carry that.
 """
 
-from mlpack_runtime.limits import too_many_tokens
+from mlpack_runtime.limits import RequestError, too_many_tokens
 from mlpack_runtime.model import PROBE_TEXTS
 from mlpack_runtime.tensor import Tensor, blocks, close, count, lengthened, sliced
 from mlpack_runtime.texts import characters
@@ -91,7 +91,10 @@ def _found(model: "Model") -> "dict[str, int] | str":
     fixed = [port.name for port in (*model.inputs, *model.outputs) if not port.shape or type(port.shape[0]) is int]
     if fixed:
         return f"{fixed[0]!r} has no free first axis"
-    short, long = [model.tokenize([text]) for text in PROBE_TEXTS]
+    try:
+        short, long = [model.tokenize([text]) for text in PROBE_TEXTS]
+    except RequestError:
+        return "the tokenizer has no tokens for the texts that the graph is tried with"
     runs, both = [model.predict(short), model.predict(long)], model.predict(model.tokenize(list(PROBE_TEXTS)))
     axes = {}
     for name, pair in both.items():

@@ -156,7 +156,9 @@ class Service:
         except ort.OrtError as error:
             kind, status = ("Unprocessable", 422) if ort.is_refusal(str(error), error.code) else ("EngineError", 500)
             reply = _refusal(record, RequestError(str(error), status, kind))
-        except Exception as error:  # noqa: BLE001  (the boundary: a bug or a hook must not take the process with it)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  (the boundary: no bug, no hook's SystemExit and no panic of Rust's goes on)
             reply = _refusal(record, RequestError(f"{type(error).__name__}: {error}", 500, type(error).__name__))
             record.detail["traceback"] = _traceback(error)
         reply.headers[telemetry.TRACE_HEADER] = record.trace_id

@@ -6,6 +6,7 @@ Whatever does not look like that is run one call at a time, which is always righ
 """
 
 from mlpack_runtime.backend import BackendError
+from mlpack_runtime.limits import RequestError
 from mlpack_runtime.model import PROBE_TEXTS
 from mlpack_runtime.serving.batching import Layout, Unit, cut, fitted, join
 from mlpack_runtime.tensor import Tensor, close, count, tensor
@@ -42,8 +43,8 @@ def probe(model: "Model", backend: "Backend") -> Found:
         layout = Layout(batched=True, pads=_pads(model), pad_left=text is not None and text.pad_left)
         found = _compared(backend, layout, samples)
         return Found(layout, found, samples[0]) if not found else Found(alone, found, _taken(backend, alone, samples[0]))
-    except BackendError as error:
-        if error.sort != "input":
+    except (BackendError, RequestError) as error:
+        if isinstance(error, BackendError) and error.sort != "input":
             raise
         return Found(Layout(batched=False), f"an invented call was refused: {error}", None)
 
