@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from mlpack_runtime.model import Described
     from mlpack_runtime.tasks.requests import Task
 
-NAMES = ("text-classification", "token-classification", "question-answering", "embeddings", "rerank")
+NAMES = ("text-classification", "token-classification", "question-answering", "embeddings", "rerank", "image-classification",
+         "object-detection")  # fmt: skip
 """Each is a module here, with `_` for `-` and its class as `TASK`; a package carries its own task's alone."""
 
 

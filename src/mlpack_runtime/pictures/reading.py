@@ -1,0 +1,168 @@
+"""A picture file's bytes to its pixels, as Hugging Face's pipelines read it: turned as its EXIF data say, the first frame, RGB.
+
+Promises: how many pixels there are is compared with the limit before memory is taken for them; what is damaged, cut off or of
+another format is refused with a sentence. Large pictures are read one at a time, so that memory for one is memory for all threads.
+Will not: import Pillow before a picture comes, or more of it than the picture's format needs.
+
+Sources: transformers' `load_image`; Exif 2.32, 4.6.4 (orientation); RFC 9649 (WebP); Pillow's plug-ins.
+"""
+
+import sys
+from _thread import allocate_lock
+
+from mlpack_runtime import hooks, media
+from mlpack_runtime.limits import RequestError, exceeded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mlpack_runtime.limits import Limits
+
+FORMATS = "JPEG, PNG, WebP and GIF"
+_PLUGINS = {
+    b"\xff\xd8\xff": ("JpegImagePlugin", "JpegImageFile"),
+    b"\x89PNG": ("PngImagePlugin", "PngImageFile"),
+    b"RIFF": ("WebPImagePlugin", "WebPImageFile"),
+    b"GIF8": ("GifImagePlugin", "GifImageFile"),
+}
+"""By a file's first bytes. `Image.open` would import all that Pillow has, or five of them."""
+_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+"""EXIF's orientation to Pillow's transposition."""
+_ORIENTATION = 0x0112
+_SHARE = 16
+"""A picture with more than this part of the pixels that one may have is read alone."""
+_ONE = allocate_lock()
+_READY: "dict[str, Any]" = {}
+
+
+def pixels_of(data: bytes, name: str, limits: "Limits") -> "Any":
+    """A picture as Pillow's image, in RGB.
+
+    Args:
+        data: the file.
+        name: what its sender calls it, for messages.
+        limits: the package's.
+
+    Raises:
+        RequestError: 400 for what cannot be read, 413 for more pixels than one picture may have.
+    """
+    media.refuse_text(data, "picture")
+    row = _PLUGINS.get(data[:3]) or _PLUGINS.get(data[:4])
+    if row is None or (data[:4] == b"RIFF" and data[8:12] != b"WEBP"):
+        raise RequestError(f"{name!r} is no picture that is read here ({FORMATS}): it begins with {data[:8]!r}")
+    if data[:4] == b"RIFF":
+        _check(_size_of_webp(data), name, limits)  # its decoder takes memory for a whole canvas before it says how large that is
+    try:
+        opened = _plugin(*row)(_stream(data))
+        size = opened.size
+    except Exception as error:  # noqa: BLE001  (Pillow raises a dozen types for damaged files)
+        raise _damaged(name, error) from None
+    _check(size, name, limits)
+    if size[0] * size[1] * _SHARE <= limits.image_pixels:
+        return _decoded(opened, name)
+    with _ONE:
+        return _decoded(opened, name)
+
+
+def _decoded(opened: "Any", name: str) -> "Any":
+    try:
+        opened.load()
+        turn = _TURNS.get(_orientation(opened))
+        turned = opened if turn is None else opened.transpose(turn)
+        return turned.convert("RGB")
+    except MemoryError:
+        raise RequestError(f"{name!r} needs more memory than there is: send it smaller", 413, "PayloadTooLarge") from None
+    except Exception as error:  # noqa: BLE001  (as above)
+        raise _damaged(name, error) from None
+
+
+def _damaged(name: str, error: Exception) -> RequestError:
+    return RequestError(f"{name!r} is damaged or not whole: {error}" if str(error) else f"{name!r} is damaged or not whole")
+
+
+def _check(size: "tuple[int, int]", name: str, limits: "Limits") -> None:
+    width, height = size
+    if width * height > limits.image_pixels:
+        what = f"{name!r} has {width} x {height} pixels, which are"
+        raise RequestError(exceeded("image_pixels", what, width * height, limits.image_pixels), 413, "PayloadTooLarge")
+    if not width or not height:
+        raise RequestError(f"{name!r} has {width} x {height} pixels")
+
+
+def _stream(data: bytes) -> "Any":
+    from io import BytesIO
+
+    return BytesIO(data)
+
+
+def pillow() -> "Any":
+    """Pillow's module `Image`. Raises ImportError where the package lacks it, which its build does not do."""
+    if "Image" not in _READY:
+        hooks.extend_path()
+        __import__("PIL.Image")
+        image = sys.modules["PIL.Image"]
+        image.MAX_IMAGE_PIXELS = None  # type: ignore[attr-defined]  # the limit here is smaller, and no warning
+        _READY["Image"] = image
+    return _READY["Image"]
+
+
+def _plugin(module: str, name: str) -> "Any":
+    if name not in _READY:
+        pillow()
+        __import__(f"PIL.{module}")
+        _READY[name] = getattr(sys.modules[f"PIL.{module}"], name)
+    return _READY[name]
+
+
+def _orientation(opened: "Any") -> int:
+    """1 to 8; 1 where nothing says it. Pillow's own reading of EXIF imports its TIFF plug-in, a third of its cold start."""
+    info = opened.info
+    exif = info.get("exif")
+    if type(exif) is bytes:
+        turn = orientation_of(exif)
+        if turn:
+            return turn
+    if "Raw profile type exif" in info or any(b"tiff:Orientation" in _bytes(info.get(key)) for key in _XMP):
+        turn = opened.getexif().get(_ORIENTATION, 1)
+        return turn if type(turn) is int else 1
+    return 1
+
+
+_XMP = ("xmp", "XML:com.adobe.xmp")
+
+
+def _bytes(value: object) -> bytes:
+    return value if type(value) is bytes else value.encode("utf-8", "replace") if type(value) is str else b""
+
+
+def orientation_of(exif: bytes) -> int:
+    """The orientation in EXIF data; 0 where they do not say it, or are damaged."""
+    body = exif[6:] if exif[:6] == b"Exif\0\0" else exif
+    order = {b"II*\0": "little", b"MM\0*": "big"}.get(body[:4])
+    if order is None:
+        return 0
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(body[at : at + size], order)  # type: ignore[arg-type]
+
+    start = number(4, 4)
+    for at in range(start + 2, min(start + 2 + 12 * number(start, 2), len(body) - 11), 12):
+        if number(at, 2) == _ORIENTATION and number(at + 2, 2) == 3 and number(at + 4, 4) == 1:
+            return number(at + 8, 2)
+    return 0
+
+
+def _size_of_webp(data: bytes) -> "tuple[int, int]":
+    """Width and height by the first chunk; 1 x 1 for what is none, which its decoder refuses."""
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(data[at : at + size], "little")
+
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return number(24, 3) + 1, number(27, 3) + 1
+    if kind == b"VP8L":
+        bits = number(21, 4)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return (number(26, 2) & 0x3FFF, number(28, 2) & 0x3FFF) if kind == b"VP8 " else (1, 1)

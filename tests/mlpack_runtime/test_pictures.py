@@ -1,0 +1,202 @@
+"""Picture files to pixels, and pixels to a model's input."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from tests.support.runtime.pictures import file, picture, scene
+
+from mlpack_runtime.limits import Limits, RequestError
+from mlpack_runtime.ort import Port
+from mlpack_runtime.pictures import reading
+from mlpack_runtime.pictures.shaping import Shaper
+
+LIMITS = Limits({}, {})
+PORT = Port("pixel_values", "FP32", ("batch", 3, "height", "width"))
+PLAIN: dict[str, Any] = {"steps": [], "factors": [1.0, 1.0, 1.0], "terms": [0.0, 0.0, 0.0], "mode": "RGB"}
+
+
+def reference(data: bytes) -> Any:
+    """As transformers' `load_image` has it."""
+    from PIL import Image, ImageOps
+
+    return ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+
+
+def refusal(data: bytes, limits: Limits = LIMITS) -> RequestError:
+    with pytest.raises(RequestError) as caught:
+        reading.pixels_of(data, "image", limits)
+    return caught.value
+
+
+def kinds() -> dict[str, bytes]:
+    from PIL import Image
+
+    colours, gray = picture(37, 21), scene(64, 48).convert("L")
+    palette = scene(64, 48).convert("P", palette=Image.Palette.ADAPTIVE, colors=7)
+    frames = [scene(32, 32, seed) for seed in range(3)]
+    sixteen = Image.frombytes("I;16", (5, 4), bytes(range(40)))
+    return {
+        "png": file(colours),
+        "jpeg": file(colours, "JPEG"),
+        "progressive": file(scene(200, 100), "JPEG", progressive=True, quality=70),
+        "gray jpeg": file(gray, "JPEG"),
+        "cmyk jpeg": file(scene(64, 48).convert("CMYK"), "JPEG"),
+        "gray png": file(gray),
+        "gray and alpha": file(gray.convert("LA")),
+        "one bit": file(gray.convert("1")),
+        "16 bit": file(sixteen),
+        "alpha": file(picture(9, 9, mode="RGBA")),
+        "palette": file(palette),
+        "palette, transparent": file(palette, transparency=3),
+        "palette, alpha": file(palette, transparency=bytes(range(7))),
+        "webp": file(colours, "WEBP"),
+        "lossless webp": file(colours, "WEBP", lossless=True),
+        "webp, alpha": file(picture(9, 9, mode="RGBA"), "WEBP", lossless=True),
+        "animated webp": file(frames[0], "WEBP", save_all=True, append_images=frames[1:]),
+        "gif": file(palette, "GIF"),
+        "animated gif": file(frames[0], "GIF", save_all=True, append_images=frames[1:]),
+    }
+
+
+@pytest.mark.parametrize("kind", kinds())
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency:UserWarning")
+def test_a_file_is_read_as_transformers_reads_it(kind: str) -> None:
+    data = kinds()[kind]
+    image, expected = reading.pixels_of(data, "image", LIMITS), reference(data)
+    assert (image.mode, image.size, image.tobytes()) == ("RGB", expected.size, expected.tobytes())
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("turn", range(10))
+def test_pictures_are_turned_as_exif_says(kind: str, turn: int) -> None:
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = turn, "a camera"
+    data = file(scene(48, 32), kind, exif=exif)
+    assert reading.pixels_of(data, "image", LIMITS).tobytes() == reference(data).tobytes()
+
+
+def test_pictures_are_turned_as_xmp_says() -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    data = file(scene(48, 32), "JPEG", xmp=xmp)
+    assert reading.pixels_of(data, "image", LIMITS).size == reference(data).size == (32, 48)
+
+
+@pytest.mark.parametrize(
+    "exif", [b"", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff", b"MM\0*\0\0\0\x08"]
+)
+def test_damaged_exif_turns_nothing(exif: bytes) -> None:
+    assert reading.orientation_of(exif) == 0
+
+
+def test_damaged_files_are_refused_with_a_sentence() -> None:
+    for kind, data in kinds().items():
+        for cut in (3, 12, 20, 40, *([len(data) // 2] if "animated" not in kind else [])):
+            error = refusal(data[:cut])
+            assert (error.status, len(str(error)) < 300) == (400, True), kind
+    for data in (b"%PDF-1.7", b"<svg/>", b"RIFF\0\0\0\0WAVEfmt ", b"BM1234", b"\0" * 50):
+        assert "JPEG, PNG, WebP and GIF" in str(refusal(data))
+    text = file(picture(9, 9), "JPEG").decode("utf-8", "replace").encode()
+    assert "binaryMediaTypes" in str(refusal(text))
+
+
+def test_pixels_are_counted_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Limits({"MLPACK_LIMIT_IMAGE_PIXELS": "1000"}, {})
+    monkeypatch.setattr(reading, "_decoded", lambda *_: pytest.fail("it was decoded"))
+    for kind in ("PNG", "JPEG", "WEBP", "GIF"):
+        for options in ({}, {"lossless": True}) if kind == "WEBP" else ({},):
+            error = refusal(file(scene(64, 48), kind, **options), small)
+            assert (error.status, "64 x 48" in str(error), "MLPACK_LIMIT_IMAGE_PIXELS" in str(error)) == (413, True, True)
+    head = bytearray(file(scene(32, 32), "WEBP", save_all=True, append_images=[scene(32, 32, 1)]))
+    assert head[12:16] == b"VP8X"
+    head[24:30] = b"\xff\x3f\0\xff\x3f\0"
+    assert "16384 x 16384" in str(refusal(bytes(head)))
+    bomb = bytearray(file(picture(1, 1), "GIF"))
+    bomb[6:10] = b"\xff\xff\xff\xff"
+    assert "65535 x 65535" in str(refusal(bytes(bomb)))
+
+
+def test_memory_decides_how_many_pixels_there_may_be() -> None:
+    assert Limits({}, {"memory_mb": 4000}).image_pixels == 4000 * 2**20 // 40
+    assert Limits({}, {"memory_mb": 64}).image_pixels > 1 << 20
+
+
+def tensor(images: list[Any], port: Port = PORT, **settings: Any) -> Any:
+    import numpy as np
+
+    tensors, _ = Shaper(port, {**PLAIN, **settings}, LIMITS).inputs([file(each) for each in images], ["image"] * len(images))
+    made = tensors[port.name]
+    return np.frombuffer(made.data, {"FP32": np.float32, "UINT8": np.uint8}[made.datatype]).reshape(made.shape)
+
+
+def pixels(image: Any) -> Any:
+    import numpy as np
+
+    return np.asarray(image.convert("RGB"))
+
+
+def test_layouts_and_orders_of_channels() -> None:
+    import numpy as np
+
+    images = [picture(5, 4, 1), picture(5, 4, 2)]
+    stacked = np.stack([pixels(each) for each in images])
+    assert np.array_equal(tensor(images), stacked.transpose(0, 3, 1, 2))
+    assert np.array_equal(tensor(images, layout="NHWC"), stacked)
+    assert np.array_equal(tensor(images, layout="NHWC", flip=True), stacked[..., ::-1])
+    bytes_ = Port("image", "UINT8", ("batch", "height", "width", 3))
+    assert np.array_equal(tensor(images, bytes_, layout="NHWC"), stacked)
+    assert np.array_equal(tensor(images, bytes_), stacked.transpose(0, 3, 1, 2))
+    gray = tensor(images, factors=[1.0], terms=[0.0], mode="L")
+    assert np.array_equal(gray[:, 0], np.stack([np.asarray(each.convert("L")) for each in images]))
+
+
+def test_each_channel_has_its_factor_and_term() -> None:
+    import numpy as np
+
+    image = picture(3, 2)
+    factors, terms = np.array([0.5, 2, -1], np.float32), np.array([1, -3, 0.25], np.float32)
+    made = tensor([image], factors=factors.tolist(), terms=terms.tolist())
+    assert np.allclose(made[0], (pixels(image) * factors + terms).transpose(2, 0, 1), atol=1e-5)
+
+
+def test_pictures_of_several_sizes_need_a_mask() -> None:
+    import numpy as np
+
+    images = [picture(5, 4, 1), picture(3, 6, 2)]
+    with pytest.raises(RequestError, match=r"3 x 6, 5 x 4.*one by one"):
+        tensor(images)
+    settings = {**PLAIN, "terms": [7.0, 7.0, 7.0], "mask": {"name": "pixel_mask", "datatype": "INT64"}}
+    tensors, _ = Shaper(PORT, settings, LIMITS).inputs([file(each) for each in images], ["a", "b"])
+    made, mask = tensors["pixel_values"], tensors["pixel_mask"]
+    values = np.frombuffer(made.data, np.float32).reshape(made.shape)
+    ones = np.frombuffer(mask.data, np.int64).reshape(mask.shape)
+    assert (made.shape, mask.shape) == ((2, 3, 6, 5), (2, 6, 5))
+    for at, image in enumerate(images):
+        assert np.array_equal(values[at, :, : image.size[1], : image.size[0]], pixels(image).transpose(2, 0, 1) + 7.0)
+        assert ones[at].sum() == image.size[0] * image.size[1]
+    assert np.all(values[0, :, 4:] == 0)
+    assert tensor([images[0]], pad_to=[9, 8]).shape == (1, 3, 9, 8)
+
+
+def test_what_pictures_become_is_bounded() -> None:
+    small = Limits({"MLPACK_LIMIT_BODY_BYTES": "100000"}, {})
+    data = file(picture(1, 1))
+    for number, side in ((1, 100), (40, 20)):
+        settings = {**PLAIN, "steps": [["resize", {"height": side, "width": side, "resample": 2}]]}
+        with pytest.raises(RequestError, match="bytes of the tensor"):
+            Shaper(PORT, settings, small).inputs([data] * number, ["image"] * number)
+    long = {**PLAIN, "steps": [["shortest", {"size": 224, "resample": 2}]]}
+    with pytest.raises(RequestError, match="1 x 900000 pixels would be resized"):
+        Shaper(PORT, long, LIMITS).inputs([file(picture(1, 900_000))], ["image"])
+
+
+def test_letterboxes_are_in_the_middle_of_gray() -> None:
+    made = tensor([picture(4, 2)], steps=[["letterbox", {"height": 8, "width": 8, "resample": 2, "fill": 114}]])
+    assert made.shape == (1, 3, 8, 8)
+    assert (made[:, :, :2] == 114).all()
+    assert (made[:, :, 6:] == 114).all()
+    assert not (made[:, :, 2:6] == 114).all()
