@@ -31,6 +31,21 @@ class InferenceError(RuntimeError):
 DOOR = exchange.open_door(os.environ)
 
 
+def _renew() -> None:
+    """Another door after a restore: the clients, connections and times of this one were the snapshot's."""
+    global DOOR
+    from mlpack_runtime import snapshot
+
+    snapshot.renew()
+    DOOR = exchange.open_door(os.environ)
+
+
+if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+    from mlpack_runtime import snapshot
+
+    snapshot.register(lambda: None, _renew)
+
+
 def handler(event: "Any", context: "Any") -> "Any":
     """The Lambda function. Never raises for a bad event; InferenceError for a direct invocation's 5xx, as a package does."""
     reply, envelope = respond(DOOR, event, context)

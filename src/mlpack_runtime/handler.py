@@ -52,7 +52,10 @@ _MARKS = frozenset((
 ))  # fmt: skip
 """Keys of which an event of another service has one (`triggers.sources` knows them): other requests do not pay for its import."""
 if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-    SERVICE.model.warm()  # arenas and pages touched now are in the snapshot
+    from mlpack_runtime import snapshot, starting
+
+    starting.AFTER_RESTORE.append(_DISPATCH.clear)  # it holds clients of services
+    snapshot.prepare(SERVICE)
 
 
 def handler(event: "dict[str, Any]", context: "Any") -> "Any":

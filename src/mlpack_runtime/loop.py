@@ -1,9 +1,9 @@
 """A minimal client of the Lambda Runtime API, for images and custom runtimes: next, answer, next.
 
 Promises: one keep-alive connection, reopened when it breaks; a failed init is reported and ends the process with 1; an event
-that cannot be answered is reported as that invocation's error, and the loop goes on.
-Will not: stream answers, take part in SnapStart (images cannot), or import `http`, `socket` or `logging`: the stock client's
-imports cost more than half of a small function's start.
+that cannot be answered is reported as that invocation's error, and the loop goes on. Told of a snapshot, it takes part in it.
+Will not: stream answers, or import `http`, `socket` or `logging`: the stock client's imports cost more than half of a small
+function's start.
 
 Source: AWS Lambda developer guide, "Using the Lambda runtime API" (2018-06-01).
 """
@@ -176,8 +176,13 @@ def main(arguments: "list[str]") -> int:
     connection = Connection(address)
     try:
         from mlpack_runtime.handler import render
-    except Exception as error:  # noqa: BLE001  (whatever stops the import is what the platform must be told)
-        _report(connection, "/init/error", error)
+
+        if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+            from mlpack_runtime import snapshot
+
+            snapshot.through(connection)
+    except Exception as error:  # noqa: BLE001  (whatever stops the start is what the platform must be told)
+        _report(connection, "/restore/error" if type(error).__name__ == "AfterRestoreError" else "/init/error", error)
         return 1
     try:
         while True:

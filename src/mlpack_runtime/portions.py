@@ -35,6 +35,12 @@ def run(model: "Model", given: "list[Text] | Feeds") -> "dict[str, Tensor]":
     return {name: _together([part[name] for part in parts], places, axes[name], left=_left(model)) for name in axes}
 
 
+def look(model: "Model") -> None:
+    """Ask the graph now what the first call of that size would have it asked."""
+    if model.portions is None:
+        model.portions = _found(model)
+
+
 def _by_length(model: "Model", texts: "list[Text]", most: int) -> "Iterator[tuple[list[int], Feeds]]":
     """Which texts, and the engine's inputs for them: the shortest first, as many at a time as `most` tokens take."""
     lengths = [model.tokens(model.tokenize([text])) for text in texts]  # one at a time: memory for one
@@ -80,10 +86,10 @@ def _left(model: "Model") -> bool:
 
 def _axes(model: "Model") -> "dict[str, int]":
     """Which axis of each output follows the length, 0 where none does. RequestError where rows are not answered each by itself."""
-    if model.portions is None:
-        model.portions = _found(model)
+    look(model)
     if isinstance(model.portions, str):
         raise too_many_tokens(model.limits, model.portions)
+    assert model.portions is not None
     return model.portions
 
 

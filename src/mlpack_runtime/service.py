@@ -128,6 +128,10 @@ class Service:
         body = {"warm": True, "model": self.model.name, "version": self.model.version, "trace_id": telemetry.trace_id({})}
         return Reply(200, jsontext.dumps(body).encode(), {"content-type": JSON})
 
+    def restored(self, spent_ms: float) -> None:
+        """Tell in the next line a cold start that was the restore of a snapshot: this took `spent_ms` after it."""
+        self._cold, self.model.stages_ms = True, {"restore": spent_ms}
+
     def _in_room(self, headers: "Mapping[str, str]", body: bytes, work: "Callable[[bytes], Reply]") -> Reply:
         """Do it with the body as it was before it was compressed, when there is room for the JSON that it reads."""
         limits = self.model.limits

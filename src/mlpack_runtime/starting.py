@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+AFTER_RESTORE: "list[Callable[[], object]]" = []
+"""What to call in each instance that is made of a snapshot (`snapshot`): whoever keeps a connection, credentials or a time appends
+what forgets them."""
 _MIB = 1 << 20
 _RESERVED = 64 * _MIB
 """Addresses, not memory: what loading an engine and a small model takes, and some more."""

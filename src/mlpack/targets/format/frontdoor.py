@@ -53,6 +53,7 @@ MODULES = (
     "serving/http_head",
     "serving/http_wire",
     "shapes",
+    "snapshot",
     "starting",
     "telemetry",
     "tensor",

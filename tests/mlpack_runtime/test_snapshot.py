@@ -1,0 +1,194 @@
+"""A function's snapshot and the instances that are made of it, imitated by processes that fork where the platform would restore."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.support.runtime.tiny_packages import affine, package
+
+from mlpack_runtime import snapshot, starting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PREFIX = "/2018-06-01/runtime"
+# AWS's module in the form that it has in its managed runtimes: two lists, which its client empties and reads.
+PLATFORM = """
+_before, _after = [], []
+def register_before_snapshot(function, *arguments, **words):
+    _before.append((function, arguments, words))
+    return function
+def register_after_restore(function, *arguments, **words):
+    _after.append((function, arguments, words))
+    return function
+"""
+# What AWS's client does, with a fork where the platform takes the snapshot and restores it twice.
+RESTORES = """
+import os, sys
+sys.path[:0] = sys.argv[1:3]
+import random
+from mlpack_runtime import handler, starting
+import snapshot_restore_py as hooks
+closed = []
+starting.AFTER_RESTORE.append(lambda: closed.append(1))
+while hooks._before:
+    function, arguments, words = hooks._before.pop()
+    function(*arguments, **words)
+handler._DISPATCH.append("a client of the snapshot")
+modules = set(sys.modules)
+for number in (1, 2):
+    if os.fork() == 0:
+        for function, arguments, words in hooks._after:
+            function(*arguments, **words)
+        body = '{"inputs": {"pixels": [[1, 2, 3, 4]], "marks": [2]}}'
+        event = {"requestContext": {"http": {"method": "POST", "path": "/"}}, "headers": {}, "body": body}
+        answer = handler.handler(event, None)
+        added = sorted(name for name in set(sys.modules) - modules if name.startswith("mlpack_runtime"))
+        told = [answer["statusCode"], answer["headers"]["x-trace-id"], random.random(), closed, handler._DISPATCH, added]
+        sys.stderr.write(handler.jsontext.dumps(told) + "\\n")
+        sys.stderr.flush()
+        os._exit(0)
+    os.wait()
+"""
+
+
+def restored(root: Path, tmp_path: Path) -> tuple[list[Any], list[Any]]:
+    """What each of two instances tells, and the log."""
+    (tmp_path / "platform").mkdir()
+    (tmp_path / "platform/snapshot_restore_py.py").write_text(PLATFORM)
+    program = tmp_path / "program.py"
+    program.write_text(RESTORES)
+    run = subprocess.run(
+        [sys.executable, "-I", "-S", str(program), str(root), str(tmp_path / "platform")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"},
+    )
+    assert run.returncode == 0, run.stderr
+    return [json.loads(line) for line in run.stderr.splitlines()], [json.loads(line) for line in run.stdout.splitlines()]
+
+
+def test_two_instances_of_a_snapshot_share_nothing_of_its_own(tmp_path: Path) -> None:
+    (one, other), log = restored(package(tmp_path / "p", affine), tmp_path)
+    assert one[0] == other[0] == 200
+    assert one[1] != other[1]  # trace ids
+    assert one[2] != other[2]  # what a seed decides
+    assert [one[3:5], other[3:5]] == [[[1], []]] * 2  # told to forget, and clients forgotten
+    assert one[5] == other[5] == []  # everything that the request needs was imported before
+    for line in log:
+        loads = [stage for stage in line["stages_ms"] if stage.startswith("load_")]
+        assert (line["cold_start"], loads) == (True, ["load_restore"])
+
+
+def test_what_is_kept_is_forgotten_in_each_instance(monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten: list[str] = []
+    monkeypatch.setattr(starting, "AFTER_RESTORE", [lambda: forgotten.append("socket"), lambda: forgotten.append("credentials")])
+    monkeypatch.setattr(snapshot, "AFTER_RESTORE", starting.AFTER_RESTORE)
+    assert snapshot.renew() >= 0
+    assert forgotten == ["socket", "credentials"]
+
+
+class Platform:
+    """The Runtime API with a snapshot: `asked` are the requests in their order."""
+
+    def __init__(self, refuse: bool = False) -> None:
+        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.ports: list[int] = []
+        self.answered = threading.Event()
+        platform = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                platform.asked.append(("GET", self.path, dict(self.headers), b""))
+                platform.ports.append(self.client_address[1])
+                if self.path.endswith("/invocation/next") and platform.answered.is_set():
+                    self.close_connection = True
+                    return
+                body = b'{"inputs": {"pixels": [[1, 2, 3, 4]], "marks": [2]}}'
+                self.send_response(403 if refuse else 200)
+                self.send_header("Lambda-Runtime-Aws-Request-Id", "1")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                platform.asked.append(("POST", self.path, dict(self.headers), body))
+                platform.answered.set()
+                self.send_response(202)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def paths(self) -> list[str]:
+        return [f"{method} {path.removeprefix(PREFIX)}" for method, path, _, _ in self.asked]
+
+
+@pytest.fixture
+def platforms() -> Iterator[list[Platform]]:
+    made: list[Platform] = []
+    yield made
+    for each in made:
+        each.server.shutdown()
+        each.server.server_close()
+
+
+def run_loop(root: Path, platform: Platform, code: str = "") -> subprocess.CompletedProcess[str]:
+    program = root.parent / "loop.py"
+    program.write_text(
+        f"import sys; sys.path.insert(0, {str(root)!r})\nfrom mlpack_runtime import loop, starting\n{code}\nsys.exit(loop.main([]))"
+    )
+    address = f"127.0.0.1:{platform.server.server_address[1]}"
+    env = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start", "AWS_LAMBDA_RUNTIME_API": address}
+    return subprocess.run([sys.executable, "-I", "-S", program], capture_output=True, text=True, check=False, env=env, timeout=60)
+
+
+def test_our_own_loop_waits_for_its_restore(tmp_path: Path, platforms: list[Platform]) -> None:
+    platforms.append(platform := Platform())
+    done = run_loop(package(tmp_path / "p", affine), platform)
+    assert platform.paths[:3] == ["GET /restore/next", "GET /invocation/next", "POST /invocation/1/response"], done.stderr
+    assert platform.ports[0] != platform.ports[1]  # the connection of the snapshot is not that of the instance
+    assert "load_restore" in done.stdout
+    assert "load_engine" not in done.stdout
+
+
+def test_what_fails_after_a_restore_is_reported_as_that(tmp_path: Path, platforms: list[Platform]) -> None:
+    platforms.append(platform := Platform())
+    done = run_loop(package(tmp_path / "p", affine), platform, "starting.AFTER_RESTORE.append(lambda: 1 // 0)")
+    assert (done.returncode, platform.paths) == (1, ["GET /restore/next", "POST /restore/error"])
+    _, _, headers, body = platform.asked[-1]
+    assert headers["Lambda-Runtime-Function-Error-Type"] == "Runtime.AfterRestoreError"
+    assert "ZeroDivisionError" in json.loads(body)["errorMessage"]
+
+
+def test_a_refused_snapshot_is_an_error_of_the_start(tmp_path: Path, platforms: list[Platform]) -> None:
+    platforms.append(platform := Platform(refuse=True))
+    done = run_loop(package(tmp_path / "p", affine), platform)
+    assert (done.returncode, platform.paths) == (1, ["GET /restore/next", "POST /init/error"])
+
+
+def test_without_a_snapshot_nothing_of_it_is_imported(tmp_path: Path) -> None:
+    root = package(tmp_path / "p", affine)
+    code = "import sys; sys.path.insert(0, sys.argv[1])\nimport mlpack_runtime.handler"
+    code += "\nprint('mlpack_runtime.snapshot' in sys.modules)"
+    for kind, imported in (("on-demand", "False"), ("snap-start", "True")):
+        env = {**os.environ, "AWS_LAMBDA_INITIALIZATION_TYPE": kind}
+        done = subprocess.run([sys.executable, "-I", "-c", code, root], capture_output=True, text=True, check=False, env=env)
+        assert done.stdout.strip().splitlines()[-1] == imported, done.stderr
