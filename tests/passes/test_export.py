@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from tests.support.models.small_models import huggingface_dir, torch_dir
 from tests.support.pass_harness import refusal
 from tokenizers import Tokenizer
@@ -81,6 +82,30 @@ def test_cls_pooling_takes_the_first_token(bert: Path, tmp_path: Path) -> None:
     shutil.copytree(bert, copy)
     (copy / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}')
     assert exported(copy, tmp_path / "out")["pooling"] == "cls"
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_cls_pooling_takes_the_first_token_behind_padding(bert: Path, tmp_path: Path, normalize: bool) -> None:
+    copy = tmp_path / "left"
+    shutil.copytree(bert, copy)
+    (copy / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}')
+    if not normalize:
+        modules = json.loads((copy / "modules.json").read_text())
+        (copy / "modules.json").write_text(json.dumps([one for one in modules if not one["type"].endswith("Normalize")]))
+    tokenizer = Tokenizer.from_file(str(copy / "tokenizer.json"))
+    tokenizer.enable_padding(direction="left")
+    tokenizer.save(str(copy / "tokenizer.json"))
+    exported(copy, tmp_path / "out")
+    assert Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json")).padding["direction"] == "left"
+    opened = check.session(tmp_path / "out")
+    ids = np.array([[2, 4, 6, 3], [0, 2, 5, 3], [0, 0, 2, 3]])
+    feed = {"input_ids": ids, "attention_mask": (ids > 0).astype(np.int64), "token_type_ids": np.zeros_like(ids)}
+    (vectors,) = check.run(opened, feed)
+    model = transformers.AutoModel.from_pretrained(copy).eval()
+    with torch.inference_mode():
+        hidden = model(**{name: torch.from_numpy(values) for name, values in feed.items()}).last_hidden_state.numpy()
+    wanted = hidden[np.arange(3), [0, 1, 2]]
+    np.testing.assert_allclose(vectors, wanted / (np.linalg.norm(wanted, axis=1, keepdims=True) if normalize else 1), atol=1e-5)
 
 
 def test_unknown_pooling_is_refused(bert: Path, tmp_path: Path) -> None:

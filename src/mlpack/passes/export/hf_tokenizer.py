@@ -9,13 +9,14 @@ Promises:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlpack.core.files import bounded, tokenizer_limits
 from mlpack.errors import PassError
 from mlpack.graphs import files
 from mlpack.passes.export import extras
-from mlpack.passes.export.pooling import read_object
+from mlpack.passes.export.pooling import Pooling, read_object
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,6 +114,15 @@ def pad_id(model_dir: Path) -> int:
     tokenizer = tokenizer_limits.load(path, PassError) if path.is_file() else None
     padding = {} if tokenizer is None else tokenizer.padding or padding_of(model_dir, tokenizer)
     return int(padding.get("pad_id", 0))
+
+
+def pooled(pooling: Pooling | None, model_dir: Path) -> Pooling | None:
+    """The pooling, which has to look for the first token where the tokenizer puts padding before it."""
+    path = model_dir / files.TOKENIZER
+    if pooling is None or pooling.mode != "cls" or not path.is_file():
+        return pooling
+    padding = tokenizer_limits.load(path, PassError).padding or {}
+    return replace(pooling, left=padding.get("direction") == "left")
 
 
 def padding_of(model_dir: Path, tokenizer: Any) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def opened(model_dir: Path, task: str | None) -> tuple[LoadedModel, list[str]]:
     config = read_object(model_dir / "config.json")
     huggingface_checks.check_config(config)
     check_weights(model_dir)
-    pooling = read_pooling(model_dir)
+    pooling = hf_tokenizer.pooled(read_pooling(model_dir), model_dir)
     if refused := tasks.refusal(config, task, pooled=pooling is not None):
         raise PassError(refused)
     task = tasks.task_of(config, task, pooled=pooling is not None)

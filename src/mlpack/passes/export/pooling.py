@@ -22,10 +22,12 @@ EMBEDDING = "sentence_embedding"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pooling:
-    """How sentence-transformers makes one vector of many: `mean` over unmasked tokens or the `cls` token; then unit length."""
+    """How sentence-transformers makes one vector of many: `mean` over unmasked tokens or the `cls` token; then unit length.
+    `left`: texts are padded on the left, so that the first token of a shorter one is not at place 0."""
 
     mode: str
     normalize: bool
+    left: bool = False
 
 
 def read_json(path: Path) -> Any:
@@ -96,6 +98,12 @@ def append_pooling(exported: onnx.ModelProto, pooling: Pooling) -> None:
             helper.make_node("ReduceSum", ["pool_weights", "pool_tokens"], ["pool_tokens_kept"], keepdims=0),
             helper.make_node("Max", ["pool_tokens_kept", "pool_count_floor"], ["pool_count"]),
             helper.make_node("Div", ["pool_sum", "pool_count"], [pooled]),
+        ]
+    elif pooling.left:
+        nodes = [
+            helper.make_node("Cast", ["attention_mask"], ["pool_mask"], to=TensorProto.FLOAT),
+            helper.make_node("ArgMax", ["pool_mask"], ["pool_begin"], axis=1, keepdims=1),  # the first of several that are 1
+            helper.make_node("GatherND", [hidden, "pool_begin"], [pooled], batch_dims=1),
         ]
     else:
         nodes = [helper.make_node("Gather", [hidden, "pool_first"], [pooled], axis=1)]
