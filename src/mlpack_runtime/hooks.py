@@ -27,6 +27,17 @@ def extend_path() -> None:
                 sys.path.insert(index, place)
 
 
+def preload(names: "list[str]") -> None:
+    """Import modules that requests will need. Raises ModelError when one cannot be imported."""
+    for name in names:
+        try:
+            __import__(name)
+        except Exception as error:
+            raise model.ModelError(
+                f"the module {name!r} of `preload` cannot be imported: {type(error).__name__}: {error}"
+            ) from error
+
+
 def load(name: str) -> "Hook":
     """The hook `module:function`. It raises RequestError where the function fails. Raises ModelError when it cannot be imported."""
     module, _, function = name.partition(":")

@@ -336,16 +336,21 @@ def library(relative: str, what: str) -> str:
 
 def _tokenizers() -> "Any":
     """The extension module of the `tokenizers` package alone: its Python files import `typing` and `enum` and add nothing here."""
-    if "tokenizers" not in sys.modules:
+    name = "tokenizers"
+    if name not in sys.modules:
         from _imp import create_dynamic, exec_dynamic
         from importlib.machinery import ExtensionFileLoader, ModuleSpec  # already loaded by every interpreter
 
         path = library("site/tokenizers/tokenizers.abi3.so", "the tokenizer's library")
-        spec = ModuleSpec("tokenizers", ExtensionFileLoader("tokenizers", path), origin=path)
+        if os.path.exists(os.path.join(os.path.dirname(path), "__init__.py")):  # hooks brought it whole, and may import it
+            name = "tokenizers.tokenizers"
+            if name in sys.modules:
+                return sys.modules[name]
+        spec = ModuleSpec(name, ExtensionFileLoader(name, path), origin=path)
         try:
             module = create_dynamic(spec)
             exec_dynamic(module)
         except ImportError as error:
             raise ModelError(f"cannot load {path}: {error}. Is it built for this machine and Python?") from None
-        sys.modules["tokenizers"] = module
-    return sys.modules["tokenizers"]
+        sys.modules[name] = module
+    return sys.modules[name]

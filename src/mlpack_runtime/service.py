@@ -344,6 +344,7 @@ def _hooks(settings: "Mapping[str, Any]") -> "list[Hook | None]":
         return [None, None]
     hooks = _later("hooks")
     hooks.extend_path()
+    hooks.preload(settings.get("preload", ()))
     return [hooks.load(name) if name else None for name in names]
 
 

@@ -92,9 +92,7 @@ def plan(recipe: Path, only: str | None, explain: bool, as_json: bool) -> None:
                 stdout.rows(f"        {sinks.line(why)}")
         for text in filter(None, (row.why, row.search)):
             stdout.rows(f"    {sinks.line(text)}")
-    for text in forecast.calibration:
-        stdout.row(text)
-    for text in forecast.plugins:
+    for text in (*forecast.calibration, *forecast.plugins, *forecast.requirements):
         stdout.row(text)
     return None
 

@@ -27,6 +27,10 @@ class Serve:
     max_length: int | None = None
     example: str | None = None
     """A JSON file: a request's body as clients send it, which the package is booted with."""
+    requirements: tuple[str, ...] | None = None
+    """What the hooks need, a line each in one form (`recipe.serve.requirements.read`), files written out."""
+    slim: bool = True
+    preload: tuple[str, ...] = ()
     task: str | None = None
     """A row of the table of tasks by its name, or `none`; None: what the model's own files say. What follows are its settings."""
     output: str | None = None

@@ -21,6 +21,7 @@ from mlpack.graphs.facts import makeup
 from mlpack.passes import PASSES
 from mlpack.pipeline import calibration, plan, search, transform
 from mlpack.pipeline.evidence import Data, cached_data, excerpt
+from mlpack.pipeline.packing import requirements, wheels
 from mlpack.pipeline.signatures import is_cached, source_signature
 from mlpack.pipeline.transform import Bindings, PlannedStep
 from mlpack.recipe import reader
@@ -44,6 +45,8 @@ class PlannedCandidate:
     """The calibration data, in words, where the recipe names none."""
     plugins: tuple[str, ...] = ()
     """Its passes, and its target, that come from plug-ins, each with the plug-in."""
+    requirements: str | None = None
+    """What its hooks need, and the pins, in words; None where they need nothing."""
 
     @property
     def summary(self) -> str:
@@ -57,7 +60,8 @@ class PlannedCandidate:
         """The candidate as `--json` prints it."""
         steps = [dataclasses.asdict(step) for step in self.steps]
         texts = {"why": self.why, "search": self.search, "calibration": self.calibration}
-        return {"id": self.id, "skipped": self.skipped, "steps": steps, **texts, "plugins": list(self.plugins)}
+        more = {"requirements": self.requirements} if self.requirements is not None else {}
+        return {"id": self.id, "skipped": self.skipped, "steps": steps, **texts, "plugins": list(self.plugins), **more}
 
 
 def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None) -> tuple[PlannedCandidate, ...]:
@@ -83,9 +87,17 @@ def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None)
             why=why,
             calibration=calibration_text,
             plugins=_plugins_of(candidate),
+            requirements=None if candidate.skipped else _requirements_of(planned.recipe, candidate),
         )
         rows.append(planned_candidate)
     return tuple(rows)
+
+
+def _requirements_of(recipe: Recipe, candidate: Candidate) -> str | None:
+    if recipe.serve.requirements is None:
+        return None
+    lock, target = wheels.read_lock(recipe.root / wheels.LOCK_NAME), candidate.target
+    return requirements.outlook(recipe.serve.requirements, lock, getattr(target.config, "python", None), target.arch)
 
 
 def _plugins_of(candidate: Candidate) -> tuple[str, ...]:

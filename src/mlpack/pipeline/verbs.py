@@ -178,9 +178,9 @@ def _run(setting: _Setting, planned: Plan, source: Model) -> tuple[_Inputs, _Con
     with setting.progress.step("data"):
         inputs = _read_inputs(setting, planned, source)
     _announce(setting, inputs)
-    # Bases first: one that cannot be reached stops the build before an hour of work, not after it.
+    # Bases and requirements first: one that cannot be had stops the build before an hour of work, not after it.
     for candidate in inputs.candidates:
-        setting.packages.base_of(candidate.target)
+        setting.packages.prepare(candidate)
     floats = {candidate.id: _make(setting, inputs, candidate) for candidate in inputs.plan.baselines}
     inputs = _settle(setting, inputs)
     others = {each.id: _make(setting, inputs, each) for each in inputs.candidates if each.id not in floats}

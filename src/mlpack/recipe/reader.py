@@ -22,14 +22,14 @@ from mlpack.core import digest, entrypoint, yaml_positions
 from mlpack.core.calibrants import INVENTED, NOTHING, HeldOutCalibration
 from mlpack.core.entrypoint import suggestion
 from mlpack.core.records import Budgets, MetricSpec, Recipe, Source, Target, TensorSpec
-from mlpack.core.serving import Serve
 from mlpack.core.trails import SearchBudget
 from mlpack.core.yaml_positions import Place, PlacedError, Problem
 from mlpack.errors import RecipeError
 from mlpack.evaluation.metrics import DEFAULT, METRICS
 from mlpack.recipe import tasks
+from mlpack.recipe.serve import checks
 from mlpack.recipe.tables import Passes, Structurer, Targets, filled, tables
-from mlpack.targets import licenses
+from mlpack.targets import licenses, wheel_licenses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +186,7 @@ class _Reader:
             targets=targets,
             budgets=_budgets(keys["budgets"]),
             prefer=keys["prefer"],
-            serve=Serve(**{**serve.model_dump(), "urls": serve.urls and serve.urls.record()}),
+            serve=checks.record(serve, self._root),
             tags=keys["tags"],
             accept_licenses=keys["accept_licenses"],
             search=SearchBudget()
@@ -324,7 +324,7 @@ class _Reader:
         own = (licence.name for target in targets for licence in self._targets[target.kind].licenses(target.config))
         names = tuple(dict.fromkeys((*licenses.LICENSES, *own)))
         for index, name in enumerate(keys.get("accept_licenses", ())):
-            if name not in names:
+            if name not in names and not name.startswith(wheel_licenses.PREFIX):
                 problem = f"there is no licence {name!r} to accept{suggestion(name, names)} (known: {', '.join(names)})"
                 self._say(("accept_licenses", index), problem)
 
@@ -334,6 +334,8 @@ class _Reader:
             return
         for key, problem in tasks.problems(serve):
             self._say(("serve", key), problem)
+        for place, problem in checks.problems(serve, self._root):
+            self._say(("serve", *place), problem)
         for name in ("preprocess", "postprocess"):
             if getattr(serve, name) is not None:
                 self._hook(("serve", name), getattr(serve, name))

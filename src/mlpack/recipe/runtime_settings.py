@@ -15,18 +15,18 @@ from mlpack.errors import RecipeError
 from mlpack.recipe import tasks
 
 MODULES: Mapping[str, str] = {"urls": "fetching"}
-"""Each key of model.json with the module of the runtime that it opens, below `mlpack_runtime`."""
+"""Keys of model.json with the module of the runtime that each opens, below `mlpack_runtime`; others need none of their own."""
 
 
 def settings(recipe: Recipe, task: Mapping[str, Any] | None) -> dict[str, Any]:
     """What model.json has of these. `task`: its task, if it has one. Raises RecipeError."""
-    urls = _urls(recipe.serve, task)
-    return {"urls": urls} if urls else {}
+    urls, preload = _urls(recipe.serve, task), recipe.serve.preload
+    return {**({"urls": urls} if urls else {}), **({"preload": list(preload)} if preload else {})}
 
 
 def modules(task: Mapping[str, Any] | None, further: Mapping[str, Any]) -> tuple[str, ...]:
     """The modules of the runtime for a task and for what `settings` gave."""
-    return (*([tasks.module_of(task["name"])] if task else []), *(MODULES[key] for key in further))
+    return (*([tasks.module_of(task["name"])] if task else []), *(MODULES[key] for key in further if key in MODULES))
 
 
 def _urls(serve: Serve, task: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -26,6 +26,20 @@ class ServeKeys(Keys):
     example: Text | None = Field(
         default=None, description="a JSON file with a request's body, to boot the package with; required with `preprocess`"
     )
+    requirements: Annotated[tuple[Text, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="distributions that the hooks import, as pip names them (`pillow`, `numpy>=2`), or files of them "
+        "(`./requirements.txt`): wheels alone, pinned in mlpack.lock",
+    )
+    slim: bool = Field(
+        default=True,
+        description="whether tests, type stubs, headers, static libraries and debug data of the requirements are left out",
+    )
+    preload: tuple[Text, ...] = Field(
+        default=(),
+        description="modules that are imported when the package starts, rather than by the first request that needs them: for "
+        "SnapStart, provisioned concurrency and containers",
+    )
     task: Text | None = Field(
         default=None,
         description="how plain requests are read and answered: text-classification, token-classification, question-answering, "

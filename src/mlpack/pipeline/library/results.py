@@ -37,6 +37,11 @@ class PlanResult:
         """Its passes and targets that come from plug-ins, in words."""
         return tuple(dict.fromkeys(text for each in self.candidates for text in each.plugins))
 
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """What the hooks need, and its pins, in words, by target."""
+        return tuple(dict.fromkeys(each.requirements for each in self.candidates if each.requirements is not None))
+
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values."""
         return {"candidates": [each.as_json() for each in self.candidates]}

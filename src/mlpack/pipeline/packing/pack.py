@@ -24,6 +24,7 @@ from mlpack.core import digest
 from mlpack.core.records import Artifact, Target
 from mlpack.errors import PackError
 from mlpack.pipeline.packing import openapi
+from mlpack.pipeline.packing.requirements import SUMMARY
 from mlpack.pipeline.packing.runtime_part import (
     RuntimeRequest,
     assemble_runtime,
@@ -341,6 +342,7 @@ def _package(request: PackRequest, result: Written) -> dict[str, Any]:
         "files": [each.as_json() for each in result.files],
         **TARGETS[request.target.kind].settings(request.target.config),
         **_licences(request),
+        **_requirements(request),
         **TARGETS[request.target.kind].provider,
     }
 
@@ -349,6 +351,12 @@ def _licences(request: PackRequest) -> dict[str, Any]:
     """The accepted licences of the package's content, if there are any."""
     licences = TARGETS[request.target.kind].licenses(request.target.config)
     return {"licenses": [each.as_json() for each in licences]} if licences else {}
+
+
+def _requirements(request: PackRequest) -> dict[str, Any]:
+    """The wheels that the hooks brought, by name, version and licence."""
+    summary = request.runtime / SUMMARY
+    return {"requirements": _json(summary)["wheels"]} if summary.is_file() else {}
 
 
 def _json(path: Path) -> dict[str, Any]:

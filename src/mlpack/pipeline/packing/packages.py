@@ -27,12 +27,14 @@ from mlpack.errors import PackError, RecipeError
 from mlpack.graphs.files import read_signature
 from mlpack.pipeline.measuring.measure import Subject
 from mlpack.pipeline.packing import pack, wheels
+from mlpack.pipeline.packing import requirements as hook_requirements
 from mlpack.pipeline.packing.pack import Hooks, PackRequest, RuntimeRequest
 from mlpack.pipeline.packing.runtime_part import requirements
 from mlpack.recipe import runtime_settings, tasks
 from mlpack.store import care
-from mlpack.store.local import Store
+from mlpack.store.local import Entry, Store
 from mlpack.targets import TARGETS, licenses, on_processor
+from mlpack.targets.format import bytecode
 from mlpack.targets.format.contents import NO_FACTS, Facts
 
 if TYPE_CHECKING:
@@ -173,9 +175,7 @@ class Packages:
         further = runtime_settings.settings(self._recipe, task)
         modules = runtime_settings.modules(task, further)
         runtime = self._runtime(target, python, text=tokenizer is not None, modules=modules)
-        with self._store.entry({"kind": "runtime", **pack.runtime_key(runtime)}) as entry:
-            if not entry.hit:
-                pack.runtime_tree(runtime, entry.dir)
+        entry, notes = self._runtime_entry(runtime, target, python)
         content = {
             "model": str(model.tree),
             "runtime": str(entry.digest),
@@ -201,7 +201,7 @@ class Packages:
             max_length=self._recipe.serve.max_length,
             base=base,
             cache_dir=self._cache,
-            notes=_notes(runtime, target),
+            notes=notes,
             facts=self._facts,
         )
         return request, content
@@ -257,10 +257,65 @@ class Packages:
         return base
 
     def _runtime(self, target: Target, python: str, *, text: bool, modules: tuple[str, ...]) -> RuntimeRequest:
-        needs = (*TARGETS[target.kind].needs(target.config), "tokenizer")
-        self._keep(wheels.with_pins(self._lock, python, target.arch, requirements(needs)))
+        self._keep(wheels.with_pins(self._lock, python, target.arch, self._own(target)))
         request = pack.runtime_request(target, python, text, self._lock.wheels[wheels.platform_key(python, target.arch)])
         return dataclasses.replace(request, modules=modules)
+
+    def prepare(self, candidate: Candidate) -> None:
+        """Have what a candidate's package needs from elsewhere before anything is made for it: its base, and what hooks need.
+
+        Raises:
+            RecipeError: There is no such base, or no wheels for the requirements, or a licence of theirs is not accepted.
+            ServiceError: The registry or the index cannot be reached.
+        """
+        target = candidate.target
+        base = self.base_of(target)
+        if self._recipe.serve.requirements is not None and not candidate.skipped:
+            self._requirements(target.arch, pack.python_of(target, base, self._cache), self._own(target))
+
+    def _own(self, target: Target) -> tuple[str, ...]:
+        """The distributions of mlpack's own part of a package."""
+        return requirements((*TARGETS[target.kind].needs(target.config), "tokenizer"))
+
+    def _requirements(self, arch: str, python: str, own: tuple[str, ...]) -> Entry | None:
+        """The tree of the hooks' wheels; None without requirements. Their licences are judged here."""
+        serve = self._recipe.serve
+        if serve.requirements is None:
+            return None
+        wanted = hook_requirements.Wanted(lines=serve.requirements, python=python, arch=arch, own=own, slim=serve.slim)
+        self._keep(hook_requirements.pinned(self._lock, wanted))
+        pins = self._lock.requirements[wanted.key]
+        with self._store.entry(hook_requirements.tree_key(pins, wanted)) as entry:
+            if not entry.hit:
+                hook_requirements.wheels_tree(pins, wanted, entry.dir)
+        hook_requirements.check_licences(hook_requirements.read_summary(entry.dir), self._recipe.accept_licenses)
+        return entry
+
+    def _with_requirements(self, runtime: RuntimeRequest, own: Entry, needed: Entry) -> Entry:
+        """A runtime part with the hooks' wheels."""
+        action = {
+            "kind": "runtime with requirements",
+            "version": [hook_requirements.VERSION, bytecode.VERSION],
+            "runtime": str(own.digest),
+            "requirements": str(needed.digest),
+            "prefix": runtime.prefix,
+            "compiler": runtime.interpreter.version if runtime.interpreter else None,
+        }
+        with self._store.entry(action) as entry:
+            if not entry.hit:
+                hook_requirements.lay_over(own.dir, needed.dir, runtime, entry.dir)
+        return entry
+
+    def _runtime_entry(self, runtime: RuntimeRequest, target: Target, python: str) -> tuple[Entry, tuple[str, ...]]:
+        """The runtime part in the store, with the hooks' wheels where there are any, and notes about it."""
+        with self._store.entry({"kind": "runtime", **pack.runtime_key(runtime)}) as entry:
+            if not entry.hit:
+                pack.runtime_tree(runtime, entry.dir)
+        needed, notes = self._requirements(target.arch, python, self._own(target)), _notes(runtime, target)
+        if needed is None:
+            return entry, notes
+        told = hook_requirements.note(hook_requirements.read_summary(needed.dir))
+        return self._with_requirements(runtime, entry, needed), (*notes, told)
 
     def _keep(self, lock: wheels.Lock) -> None:
         """Take new pins for this build. RecipeError where they could not be written at its end, an hour later."""
@@ -277,7 +332,11 @@ class Packages:
         """Write the pins of a build that has come to its end. A build that fails leaves no lock."""
         # A build of another recipe in this directory may have pinned something since: its pins stay.
         there = wheels.read_lock(self._lock_path)
-        merged = wheels.Lock(wheels={**there.wheels, **self._lock.wheels}, bases={**there.bases, **self._lock.bases})
+        merged = wheels.Lock(
+            wheels={**there.wheels, **self._lock.wheels},
+            bases={**there.bases, **self._lock.bases},
+            requirements={**there.requirements, **self._lock.requirements},
+        )
         if merged != there:
             wheels.write_lock(self._lock_path, merged)
 
@@ -313,8 +372,6 @@ def _hooks(recipe: Recipe, roots: tuple[Path, ...]) -> Hooks | None:
 
 
 def _notes(runtime: RuntimeRequest, target: Target) -> tuple[str, ...]:
-    from mlpack.targets.format import bytecode
-
     row = TARGETS[target.kind]
     notices = tuple(licenses.notice(each) for each in row.licenses(target.config))
     by = (f"the target {target.kind} is that of {row.plugin}",) if row.plugin else ()

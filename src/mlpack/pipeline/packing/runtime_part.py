@@ -118,7 +118,7 @@ def runtime_tree(request: RuntimeRequest, out_dir: Path) -> tuple[str, ...]:
 def assemble_runtime(installed: Path, request: RuntimeRequest, out_dir: Path) -> tuple[str, ...]:
     """Do the rest of `runtime_tree` with the wheels unpacked in `installed`, whose files are moved."""
     for path in wheels.slim(installed, out_dir, rules_of(request.needs)):
-        _check_machine(out_dir / path, request.arch)
+        check_machine(out_dir / path, request.arch)
     sources = sources_dir()
     for name in _source_names(sources, request):
         target = out_dir / ("bootstrap.py" if name == "bootstrap.py" else f"mlpack_runtime/{name}")
@@ -198,7 +198,8 @@ def _sources_digest(request: RuntimeRequest) -> Digest:
     return digest.of_json({name: str(digest.of_file(sources / name)) for name in _source_names(sources, request)})
 
 
-def _check_machine(path: Path, arch: str) -> None:
+def check_machine(path: Path, arch: str) -> None:
+    """Raise PackError for a library of another processor."""
     with path.open("rb") as file:
         header = file.read(20)
     if header[:4] == b"\x7fELF" and int.from_bytes(header[18:20], "little") != _ELF_MACHINES[arch]:

@@ -23,6 +23,8 @@ from pathlib import Path
 from mlpack.core import digest
 from mlpack.errors import PackError
 
+VERSION = 1
+"""Raised when equal wheels would give other bytes."""
 _TESTS = "tests that nothing outside them imports"
 _COMPILES = ("cupy/", "cupyx/", "triton/", "torch/", "numba/", "numba_cuda/", "pyopencl/", "pycuda/", "tvm/", "jaxlib/", "cffi/")
 """Packages that compile while they run, with headers of their own."""

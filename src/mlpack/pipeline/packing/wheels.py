@@ -16,9 +16,9 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ __all__ = [
     "platform_key",
     "read_lock",
     "resolve",
+    "resolve_all",
     "slim",
     "with_pins",
     "write_lock",
@@ -76,10 +77,12 @@ class Pin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """The content of `mlpack.lock`. `wheels` by `python-arch` (`3.13-arm64`), `bases` by `reference arch`: an image's digest."""
+    """The content of `mlpack.lock`. `wheels` by `python-arch` (`3.13-arm64`), `bases` by `reference arch`: an image's digest;
+    `requirements` of hooks, whole, by platform and what was asked for (`3.13-arm64 numpy>=2, pillow`)."""
 
     wheels: Mapping[str, tuple[Pin, ...]] = field(default_factory=dict)
     bases: Mapping[str, Digest] = field(default_factory=dict)
+    requirements: Mapping[str, tuple[Pin, ...]] = field(default_factory=dict)
 
 
 def resolve(requirements: Sequence[str], python: str, arch: str) -> tuple[Pin, ...]:
@@ -92,6 +95,40 @@ def resolve(requirements: Sequence[str], python: str, arch: str) -> tuple[Pin, .
         source.write_text("\n".join(sorted(requirements)) + "\n")
         command = ["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-deps", "--generate-hashes"]
         _uv([*command, *_platform(python, arch), "--output-file", str(resolved), str(source)], f"Python {python} on {arch}")
+        return _read_pins(resolved.read_text())
+
+
+def resolve_all(
+    requirements: Sequence[str], python: str, arch: str, bounds: Sequence[str] = (), *, explain: Callable[[str], str]
+) -> tuple[Pin, ...]:
+    """The exact versions, with hashes, of these requirements and of everything that they need.
+
+    Args:
+        requirements: Lines as pip takes them, without options.
+        python: "3.13".
+        arch: x86_64 or arm64.
+        bounds: Requirements that hold for whatever is brought, and bring nothing themselves.
+        explain: From what uv says to the message where there is no answer.
+
+    Raises:
+        RecipeError: There is no answer.
+        ServiceError: The index cannot be reached.
+    """
+    with temporary.directory("resolve") as name:
+        source, bounded_by, resolved = Path(name, "wanted.in"), Path(name, "bounds.txt"), Path(name, "resolved.txt")
+        source.write_text("\n".join(sorted(requirements)) + "\n")
+        bounded_by.write_text("\n".join(sorted(bounds)) + "\n")
+        command = [
+            "pip",
+            "compile",
+            "--quiet",
+            "--no-header",
+            "--no-annotate",
+            "--generate-hashes",
+            "--constraint",
+            str(bounded_by),
+        ]
+        _uv([*command, *_platform(python, arch), "--output-file", str(resolved), str(source)], "", explain)
         return _read_pins(resolved.read_text())
 
 
@@ -151,6 +188,9 @@ def read_lock(path: Path) -> Lock:
         return Lock(
             wheels={_text(key): tuple(_read_pin(each) for each in pins) for key, pins in data["wheels"].items()},
             bases={_text(key): Digest(text) for key, text in data["bases"].items()},
+            requirements={
+                _text(key): tuple(_read_pin(each) for each in pins) for key, pins in data.get("requirements", {}).items()
+            },
         )
     except FileNotFoundError:
         return Lock()
@@ -163,17 +203,26 @@ def read_lock(path: Path) -> Lock:
 
 def write_lock(path: Path, lock: Lock) -> None:
     """Write `lock` to `path`, sorted, whole or not at all. Equal locks have equal bytes, and an equal file is left alone."""
-    wheels: dict[str, list[dict[str, Any]]] = {
-        key: [{"name": p.name, "version": p.version, "sha256": sorted(p.sha256s)} for p in sorted(pins, key=lambda p: p.name)]
-        for key, pins in lock.wheels.items()
+    data: dict[str, Any] = {
+        "schema": _SCHEMA,
+        "bases": {key: str(value) for key, value in lock.bases.items()},
+        "wheels": _written(lock.wheels),
     }
-    data = {"schema": _SCHEMA, "bases": {key: str(value) for key, value in lock.bases.items()}, "wheels": wheels}
+    if lock.requirements:
+        data["requirements"] = _written(lock.requirements)
     text = json.dumps(data, indent=1, sort_keys=True) + "\n"
     with suppress(OSError, ValueError):
         if bounded.read(path, LOCK_BYTES) == text.encode():
             return
     # Builds of two recipes in one directory share the lock, and may write it at the same moment.
     atomically.write(path, text.encode())
+
+
+def _written(pinned: Mapping[str, Sequence[Pin]]) -> dict[str, list[dict[str, Any]]]:
+    return {
+        key: [{"name": p.name, "version": p.version, "sha256": sorted(p.sha256s)} for p in sorted(pins, key=lambda p: p.name)]
+        for key, pins in pinned.items()
+    }
 
 
 def with_pins(lock: Lock, python: str, arch: str, requirements: Sequence[str] = (ENGINE, TOKENIZER)) -> Lock:
@@ -185,7 +234,7 @@ def with_pins(lock: Lock, python: str, arch: str, requirements: Sequence[str] = 
     if not missing:
         return lock
     by_name = {p.name: p for p in (*pins.values(), *resolve(missing, python, arch))}
-    return Lock(bases=lock.bases, wheels={**lock.wheels, key: tuple(by_name[name] for name in sorted(by_name))})
+    return replace(lock, wheels={**lock.wheels, key: tuple(by_name[name] for name in sorted(by_name))})
 
 
 def platform_key(python: str, arch: str) -> str:
@@ -231,8 +280,8 @@ def _platform(python: str, arch: str) -> list[str]:
     return ["--python-version", python, "--python-platform", _PLATFORMS[arch], "--only-binary", ":all:"]
 
 
-def _uv(arguments: Sequence[str], what: str) -> None:
-    """Run uv, which takes the index from the user's own configuration and environment."""
+def _uv(arguments: Sequence[str], what: str, explain: Callable[[str], str] | None = None) -> None:
+    """Run uv, which takes the index from the user's own configuration and environment. `explain`: as of `resolve_all`."""
     import sys
 
     import uv
@@ -256,6 +305,8 @@ def _uv(arguments: Sequence[str], what: str) -> None:
             f"the package index could not be reached: check the network, or point uv at yours (UV_DEFAULT_INDEX). uv says: {text}",
             retryable=True,
         )
+    if explain is not None:
+        raise RecipeError(explain(result.stderr))
     raise PackError(f"the package index has no suitable wheels for {what}: choose another Python version. uv says: {text}")
 
 

@@ -89,10 +89,11 @@ def missing_note(version: str) -> str:
     )
 
 
-def compile_tree(tree: Path, python: Interpreter, prefix: str) -> int:
+def compile_tree(tree: Path, python: Interpreter, prefix: str, *, lenient: bool = False) -> int:
     """Write bytecode beside every .py file below `tree`, which will lie at `prefix` (`/var/task`) in the package; returns how many.
 
-    The root's bootstrap.py is left out: a script is always compiled anew. PackError names every file that is not valid Python.
+    The root's bootstrap.py is left out: a script is always compiled anew. PackError names every file that is not valid Python;
+    where `lenient`, such a file has no bytecode.
     """
     command = [str(python.path), "-S", "-s", "-P", "-B", "-c", _PROGRAM, prefix]
     try:
@@ -113,7 +114,7 @@ def compile_tree(tree: Path, python: Interpreter, prefix: str) -> int:
             raise full
         raise PackError(f"compiling to bytecode with {python.path} failed: {result.stderr.strip()[-600:]}")
     answer = json.loads(result.stdout)
-    if answer["problems"]:
+    if answer["problems"] and not lenient:
         problems = "\n".join(f"  {line}" for line in answer["problems"])
         raise PackError(f"not valid for Python {python.version}, which the package will run on:\n{problems}")
     return int(answer["count"])

@@ -1,0 +1,37 @@
+"""`serve` as a whole: what of it contradicts itself, and the record that the rest of mlpack reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mlpack.core.serving import Serve
+from mlpack.core.yaml_positions import Place
+from mlpack.recipe.serve import requirements
+
+HOOKS = ("preprocess", "postprocess")
+"""Keys of `serve` that name a function of the user's own."""
+
+
+def problems(keys: Any, root: Path) -> Iterator[tuple[Place, str]]:
+    """What is wrong with the keys of `serve` that have rules of their own: a place below `serve`, and a sentence."""
+    if keys.requirements is not None:
+        for index, problem in requirements.read(keys.requirements, root)[1]:
+            yield ("requirements", index), problem
+        if not any(getattr(keys, name) for name in HOOKS):
+            yield ("requirements",), f"are for hooks to import, and there is no hook ({', '.join(HOOKS)})"
+    elif not keys.slim:
+        yield ("slim",), "says whether requirements are slimmed, and there are none: leave it out"
+    for index, name in enumerate(keys.preload):
+        if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name, re.ASCII):
+            yield ("preload", index), f"{name!r} is no module: its name as `import` takes it, such as PIL.Image"
+
+
+def record(keys: Any, root: Path) -> Serve:
+    """The record of keys without problems."""
+    values = {**keys.model_dump(), "urls": keys.urls and keys.urls.record()}
+    if keys.requirements is not None:
+        values["requirements"] = requirements.read(keys.requirements, root)[0]
+    return Serve(**values)
