@@ -37,7 +37,7 @@ class InferenceError(RuntimeError):
 
 _SETTINGS: "Settings | None" = None
 # What is wrong with them is told now; where none is set there is nothing to look at before an event comes.
-if any(os.environ.get(name) for name in ("MLPACK_EVENTS", "MLPACK_RAISE", "MLPACK_RESULTS")):
+if any(os.environ.get(name) for name in ("MLPACK_EVENTS", "MLPACK_RAISE", "MLPACK_RESULTS", "MLPACK_ANSWER_BYTES")):
     from mlpack_runtime.triggers.settings import Settings
 
     _SETTINGS = Settings(os.environ)
@@ -79,7 +79,7 @@ def _respond(event: "Any", context: "Any") -> "tuple[Reply, dict[str, Any] | Non
         if reply is not None:
             return reply, None
     if type(event) is not dict or not isinstance(event.get("requestContext"), dict):
-        reply = SERVICE.value(event, request_id, fits_direct)
+        reply = SERVICE.value(event, request_id, _check)
         if reply.status >= 500 or (reply.status >= 400 and _SETTINGS is not None and _SETTINGS.raises_refused):
             raise InferenceError(reply.body.decode())
         return reply, None
@@ -91,6 +91,13 @@ def _respond(event: "Any", context: "Any") -> "tuple[Reply, dict[str, Any] | Non
     except RequestError as error:  # the body could not be read
         reply = SERVICE.refuse(error, request_id, asked.headers)
     return reply, events.envelope(event, reply)
+
+
+def _check(reply: Reply) -> None:
+    if _SETTINGS is None or _SETTINGS.answer_bytes is None:
+        fits_direct(reply)
+    else:
+        fits_direct(reply, _SETTINGS.answer_bytes)
 
 
 def _is_marked(event: "Any") -> bool:

@@ -302,10 +302,10 @@ class Service:
         return "send " + " or ".join(forms)
 
 
-def fits_direct(reply: Reply) -> None:
-    """Raise RequestError for an answer that is too large for a direct invocation."""
+def fits_direct(reply: Reply, limit: int = RESPONSE_LIMIT_BYTES, beside: int = 0) -> None:
+    """Raise RequestError for an answer that is too large for a direct invocation. `beside`: bytes that go with it."""
     # The stock client writes the answer anew, with a space after each comma and colon.
-    fits(len(reply.body) + reply.body.count(b",") + reply.body.count(b":"), RESPONSE_LIMIT_BYTES)
+    fits(len(reply.body) + reply.body.count(b",") + reply.body.count(b":") + beside, limit)
 
 
 def fits(size: int, limit: int) -> None:

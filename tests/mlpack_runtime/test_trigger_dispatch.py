@@ -247,7 +247,7 @@ def test_names_of_results_about_objects_are_names_and_differ() -> None:
 @pytest.mark.parametrize(
     "env",
     [{"MLPACK_EVENTS": "sqs,kafka"}, {"MLPACK_EVENTS": "direct,sqs"}, {"MLPACK_RAISE": "all"}, {"MLPACK_RESULTS": "results"},
-     {"MLPACK_RESULTS_KEEP_S": "soon"}],
+     {"MLPACK_RESULTS_KEEP_S": "soon"}, {"MLPACK_ANSWER_BYTES": "256 KB"}, {"MLPACK_ANSWER_BYTES": "7000000"}],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_named(env: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match=next(iter(env))):

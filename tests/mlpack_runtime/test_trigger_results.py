@@ -226,6 +226,56 @@ def test_answer_that_goes_nowhere_and_does_not_fit_is_a_failure(tmp_path: Path, 
         call(sns(json.dumps({**rows, "parameters": {"binary_data_output": True}})))
 
 
+def numbers(size: int) -> dict[str, Any]:
+    """A request whose answer has so many, of some 21 bytes each as the stock client writes them."""
+    return {"inputs": [{"name": "size", "shape": [1], "datatype": "INT64", "data": [size]}]}
+
+
+def test_answer_that_no_destination_takes_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a destination gets has the request in it, too."""
+    root = package(tmp_path / "wide", wide)
+    call, padding = function(root, monkeypatch), {"id": "x" * 1000, "parameters": {"note": "y" * 600_000}}
+    for event in (sns(json.dumps(numbers(30_000))), bridge(numbers(30_000))):
+        assert len(call(event)["outputs"][0]["data"]) == 30_000
+    for event in (
+        sns(json.dumps(numbers(60_000))),
+        bridge(numbers(60_000)),
+        sns(json.dumps({**numbers(30_000), **padding})),
+        bridge({**numbers(30_000), **padding}),
+    ):
+        with pytest.raises(RuntimeError, match="1048576 are passed on"):
+            call(event)
+    call = function(root, monkeypatch, MLPACK_ANSWER_BYTES="262144")  # an SNS topic
+    assert call(sns(json.dumps(numbers(8_000))))["outputs"]
+    with pytest.raises(RuntimeError, match="262144 are passed on"):
+        call(sns(json.dumps(numbers(15_000))))
+    call = function(root, monkeypatch, MLPACK_ANSWER_BYTES="6000000")  # no destination at all
+    assert call(bridge({**numbers(60_000), **padding}))["outputs"]
+
+
+def test_answer_that_no_destination_takes_lies_where_answers_go(
+    tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = function(package(tmp_path / "wide", wide), monkeypatch, MLPACK_RESULTS=S3)
+    answer = call(sns(json.dumps(numbers(60_000)), request_id="large"))
+    assert (answer["request_id"], answer["results"]) == ("large", S3)
+    assert written(place, S3)["large"]["status"] == 200
+
+
+def test_answers_that_no_state_machine_takes_are_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = package(tmp_path / "wide", wide)
+    call = function(root, monkeypatch)
+    assert len(call({"Items": [numbers(4_000), numbers(4_000)]})) == 2
+    with pytest.raises(RuntimeError, match="262144 are passed on"):
+        call({"Items": [numbers(8_000), numbers(8_000)]})
+    assert call(numbers(15_000))["outputs"]  # whoever calls directly may take 6 MB
+    call = function(root, monkeypatch, MLPACK_ANSWER_BYTES="262144")  # or be a state machine's task
+    assert "262144 are passed on" in call(numbers(15_000))["error"]
+    call = function(root, monkeypatch, MLPACK_ANSWER_BYTES="262144", MLPACK_RAISE="refused")
+    with pytest.raises(RuntimeError, match="262144 are passed on"):
+        call(numbers(15_000))
+
+
 def test_answer_that_no_item_holds_is_a_failure_with_its_result(
     tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,11 @@ _TAKEN = f"HTTP, direct requests and events of {', '.join(sources.TAKEN)}"
 _STREAMS = ("kinesis", "dynamodb")
 _BATCHES = ("sqs", *_STREAMS)
 """Sources that take what failed for an answer, and nothing else."""
+_DESTINATION_BYTES = 1 << 20
+"""AWS: 1 MB to queues, event buses and functions, since 2026; 256 KB to SNS (MLPACK_ANSWER_BYTES). What a destination gets has the
+event and the answer in it, and is dropped where it is larger."""
+_STATE_BYTES = 1 << 18
+"""AWS: "If the data you are passing between states might grow to over 262,144 bytes", an execution of Step Functions ends."""
 _NAMED = 20
 """Records that a line of the log names."""
 
@@ -76,7 +81,7 @@ class Dispatch:
             return self._stream(source, found, clock, request_id)
         if source.name == "sqs":
             return self._queue(source, found, clock, request_id)
-        return self._asynchronous(source, found, request_id)
+        return self._asynchronous(source, found, request_id, _written_bytes(event))
 
     def _queue(self, source: "Source", found: "list[Record]", clock: Clock, request_id: str) -> Reply:
         failures: list[tuple[Record, str]] = []
@@ -125,16 +130,16 @@ class Dispatch:
         body = {"batchItemFailures": [{"itemIdentifier": record.identifier} for record, _ in told]}
         return Reply(200, jsontext.dumps(body).encode(), {"content-type": JSON})
 
-    def _asynchronous(self, source: "Source", found: "list[Record]", request_id: str) -> Reply:
+    def _asynchronous(self, source: "Source", found: "list[Record]", request_id: str, beside: int) -> Reply:
         """One record, as these sources send them; of several, a list of their answers."""
         outcomes = [self._answers.of(record) for record in found]
         failed = next((outcome.reply for outcome in outcomes if outcome.failed), None)
         if failed is not None:
             raise FailedError(jsontext.dumps({**jsontext.loads(failed.body), "source": source.what}))
-        bodies = [self._returned(outcome) for outcome in outcomes]
-        return self._fitting(bodies[0] if len(bodies) == 1 else _listed(bodies), request_id)
+        bodies = [self._returned(outcome, beside) for outcome in outcomes]
+        return self._fitting(bodies[0] if len(bodies) == 1 else _listed(bodies), request_id, _DESTINATION_BYTES, beside)
 
-    def _returned(self, outcome: "Outcome") -> bytes:
+    def _returned(self, outcome: "Outcome", beside: int) -> bytes:
         """An answer as a destination gets it: JSON; of one that does not fit, where it lies. FailedError where that is nowhere."""
         reply = outcome.reply
         if reply is None:
@@ -144,7 +149,7 @@ class Dispatch:
         if reply.binary:
             reply = Reply(200, jsontext.dumps(results.document(reply, name, trace_id)).encode(), reply.headers)
         try:
-            fits_direct(reply)
+            self._check(reply, _DESTINATION_BYTES, beside)
         except RequestError as error:
             if not self._answers.go_somewhere:  # as a document in base64 it is larger than it was
                 raise self._failed(error, name) from None
@@ -165,12 +170,15 @@ class Dispatch:
             if reply.status >= 500 or (reply.status >= 400 and self._settings.raises_refused):
                 raise FailedError(reply.body.decode())
             bodies.append(reply.body)
-        return self._fitting(_listed(bodies), request_id)
+        return self._fitting(_listed(bodies), request_id, _STATE_BYTES)
 
-    def _fitting(self, body: bytes, request_id: str) -> Reply:
+    def _check(self, reply: Reply, limit: int, beside: int) -> None:
+        fits_direct(reply, self._settings.answer_bytes or limit, beside)
+
+    def _fitting(self, body: bytes, request_id: str, limit: int, beside: int = 0) -> Reply:
         reply = Reply(200, body, {"content-type": JSON})
         try:
-            fits_direct(reply)
+            self._check(reply, limit, beside)
         except RequestError as error:
             raise self._failed(error, request_id) from None
         return reply
@@ -194,6 +202,14 @@ def _failure(outcome: "Outcome") -> str:
         return f"{outcome.reply.status} {cut(str(told['error']), 300)}"
     except (ValueError, KeyError, TypeError):
         return str(outcome.reply.status)
+
+
+def _written_bytes(event: "Any") -> int:
+    """What an event takes in the record that a destination gets; 0 for one that is no JSON, as the stock client lets in."""
+    try:
+        return len(jsontext.dumps(event))
+    except (ValueError, RecursionError):
+        return 0
 
 
 def _listed(bodies: "list[bytes]") -> bytes:

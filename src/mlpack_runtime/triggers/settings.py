@@ -5,8 +5,9 @@ Promises: a setting that makes no sense is a SettingsError that names it, when t
 
 from mlpack_runtime import aws
 from mlpack_runtime.aws import promises
-from mlpack_runtime.limits import SettingsError, quoted
+from mlpack_runtime.limits import SettingsError, number, quoted
 from mlpack_runtime.queueing import results
+from mlpack_runtime.service import RESPONSE_LIMIT_BYTES
 from mlpack_runtime.triggers.sources import TAKEN
 
 TYPE_CHECKING = False
@@ -16,14 +17,17 @@ if TYPE_CHECKING:
 EVENTS = "MLPACK_EVENTS"
 RAISE = "MLPACK_RAISE"
 RESULTS = "MLPACK_RESULTS"
+ANSWER = "MLPACK_ANSWER_BYTES"
 DIRECT = "direct"
+_ANSWER_BYTES = (4096, RESPONSE_LIMIT_BYTES)
 _FAILURES = ("batch", "refused")
 
 
 class Settings:
     """`direct`: every event that is not HTTP is a direct request. `sources`: those that are taken; `named`: the variable says so.
     `raises_batch`: one failed record is the whole batch's; `raises_refused`: a direct request's 4xx is a function error too.
-    `results`: where answers go, "" for nowhere."""
+    `results`: where answers go, "" for nowhere. `answer_bytes`: of an answer that is returned, None where what is known of its way
+    says how many there may be."""
 
     def __init__(self, environment: "Mapping[str, str]") -> None:
         words = _words(environment, EVENTS, (DIRECT, "all", *TAKEN))
@@ -40,6 +44,7 @@ class Settings:
                 aws.split_uri(self.results, "s3", "dynamodb")
             except aws.AwsError as error:
                 raise SettingsError(f"{RESULTS}: {error}") from None
+        self.answer_bytes = int(number(environment, ANSWER, 0, *_ANSWER_BYTES)) if environment.get(ANSWER) else None
         self.keep_s = results.keep_s(environment)
         self.unconditional = promises.is_waived(environment)
 
