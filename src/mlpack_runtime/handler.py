@@ -20,6 +20,7 @@ if os.path.exists(f"{os.environ.get('LAMBDA_TASK_ROOT', '')}/model/weights.json"
     sys.modules["mlpack_runtime.remote.start"].begin()  # before everything that takes time
 
 from mlpack_runtime import jsontext
+from mlpack_runtime.failure import Watched
 from mlpack_runtime.protocol import RequestError
 from mlpack_runtime.service import Reply, fits_direct, open_service
 
@@ -36,12 +37,13 @@ class InferenceError(RuntimeError):
 
 
 _SETTINGS: "Settings | None" = None
-# What is wrong with them is told now; where none is set there is nothing to look at before an event comes.
-if any(os.environ.get(name) for name in ("MLPACK_EVENTS", "MLPACK_RAISE", "MLPACK_RESULTS", "MLPACK_ANSWER_BYTES")):
-    from mlpack_runtime.triggers.settings import Settings
+with Watched():
+    # What is wrong with them is told now; where none is set there is nothing to look at before an event comes.
+    if any(os.environ.get(name) for name in ("MLPACK_EVENTS", "MLPACK_RAISE", "MLPACK_RESULTS", "MLPACK_ANSWER_BYTES")):
+        from mlpack_runtime.triggers.settings import Settings
 
-    _SETTINGS = Settings(os.environ)
-SERVICE = open_service()
+        _SETTINGS = Settings(os.environ)
+    SERVICE = open_service()
 _DISPATCH: "list[Dispatch]" = []
 _MARKS = frozenset((
     "CodePipeline.job", "Details", "Items", "LifecycleEventHookExecutionId", "Records", "ResponseURL", "SecretId", "agent",

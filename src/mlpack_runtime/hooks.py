@@ -44,7 +44,7 @@ def load(name: str) -> "Hook":
     try:
         __import__(module)
         hook = getattr(sys.modules[module], function)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise model.ModelError(f"hook {name!r} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(hook):
         raise model.ModelError(f"hook {name!r} is a {type(hook).__name__}, not a function")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 API = "/2018-06-01/runtime"
 _CHUNK_BYTES = 1 << 16
+_TRACE_LINES = 200
+"""Of an error's traceback: the platform takes no report of megabytes."""
 _HEADER_LIMIT_BYTES = 1 << 18  # client context and identity travel in headers
 
 
@@ -181,7 +183,7 @@ def main(arguments: "list[str]") -> int:
             from mlpack_runtime import snapshot
 
             snapshot.through(connection)
-    except Exception as error:  # noqa: BLE001  (whatever stops the start is what the platform must be told)
+    except BaseException as error:  # noqa: BLE001  (whatever stops the start is what the platform must be told)
         _report(connection, "/restore/error" if type(error).__name__ == "AfterRestoreError" else "/init/error", error)
         return 1
     try:
@@ -219,7 +221,7 @@ def _report(connection: Connection, path: str, error: BaseException) -> None:
     sys.stderr.write("\n".join(trace) + "\n")
     sys.stderr.flush()
     kind = type(error).__name__
-    body = jsontext.dumps({"errorMessage": str(error), "errorType": kind, "stackTrace": trace}).encode()
+    body = jsontext.dumps({"errorMessage": str(error), "errorType": kind, "stackTrace": trace[-_TRACE_LINES:]}).encode()
     try:
         connection.request("POST", path, body, {"Lambda-Runtime-Function-Error-Type": f"Runtime.{kind}"})
     except (OSError, RuntimeApiError) as failed:

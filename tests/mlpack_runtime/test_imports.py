@@ -37,6 +37,7 @@ FREE = {
     "encodings.aliases",
     "encodings.utf_8",
     "errno",
+    "faulthandler",
     "genericpath",
     "io",
     "itertools",
@@ -54,7 +55,7 @@ ENGINE = {"_ctypes", "_struct", "struct", "types", "ctypes", "ctypes._endian", "
 ALLOWED = {
     "bench": FREE | ENGINE | {"mmap", "mlpack_runtime.bench"},
     "loop": FREE | ENGINE | {"_socket", "mlpack_runtime.loop"}
-    | {f"mlpack_runtime.{name}" for name in ("handler", "service", "protocol", "shapes", "values", "telemetry")},
+    | {f"mlpack_runtime.{name}" for name in ("failure", "handler", "service", "protocol", "shapes", "values", "telemetry")},
 }  # fmt: skip
 COMMON = {"mlpack_runtime"} | {
     f"mlpack_runtime.{name}" for name in ("jsontext", "limits", "model", "ort", "starting", "tensor", "texts")
@@ -135,7 +136,7 @@ def test_bench_load_imports_nothing_else(tiny: Path, tmp_path: Path) -> None:
 
 
 RUNTIME = ["tensor", "jsontext", "limits", "texts", "ort", "model", "values", "protocol", "shapes", "telemetry", "service", "loop"]
-RUNTIME += ["snapshot", "starting", "bench", "routes", "hooks", "encodings", "classification", "media"]
+RUNTIME += ["failure", "snapshot", "starting", "bench", "routes", "hooks", "encodings", "classification", "media"]
 RUNTIME += ["fetching", "fetching.download", "fetching.network", "fetching.policy"]
 RUNTIME += ["triggers.answers", "triggers.dispatch", "triggers.records", "triggers.settings", "triggers.sources"]
 WORKER = [
