@@ -18,6 +18,17 @@ class Urls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutsideWeights:
+    """Weights outside the package. `source`: an address, no slash at its end. `cache`: directories by precedence, and `memory`.
+    `cache_mb`: the most of weights in one directory; 0: as much as there is room for. `always`: also where the package has room."""
+
+    source: str
+    cache: tuple[str, ...] = ("/tmp",)
+    cache_mb: int = 0
+    always: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Serve:
     """The code around the engine: the user's hooks (`module:function`) and the tokenizer's file."""
 
@@ -44,3 +55,4 @@ class Serve:
     pooling: str | None = None
     normalize: bool | None = None
     urls: Urls | None = None
+    weights: OutsideWeights | None = None

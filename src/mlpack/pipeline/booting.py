@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from mlpack.core import digest, machine
-from mlpack.core.records import Target
+from mlpack.core.records import Artifact, Target
 from mlpack.errors import RecipeError
 from mlpack.pipeline import output, transform
 from mlpack.pipeline.outcome import Startup
 from mlpack.pipeline.packing.packages import Package
 from mlpack.store.local import Store
 from mlpack.targets import TARGETS, shipped
+from mlpack.targets.format import outside
 
 Tools = Callable[[str], Path | None]
 """Finds a program that boots packages (`aws-lambda-rie`, `podman`), or returns None."""
@@ -35,10 +36,18 @@ def boot_once(package: Package, target: Target, programs: Mapping[str, Path | No
     with store.entry(action, repeatable=False) as entry:
         if not entry.hit:
             event = (package.dir / "event.json").read_bytes()
-            boot = shipped.boot(package.dir, event, rie=programs["aws-lambda-rie"], podman=programs["podman"])
+            boot = shipped.boot_layers(package.dir, event, rie=programs["aws-lambda-rie"], podman=programs["podman"])
             startup = {"how": boot.how, "init_ms": round(boot.init_ms, 1), "status": None if boot.answer is None else boot.status}
             (entry.dir / "boot.json").write_bytes(digest.canonical_json(startup))
     return Startup(**transform.read_json(entry.dir / "boot.json"))
+
+
+def noted(artifact: Artifact, startup: Startup) -> Artifact:
+    """The package's record, with what a start costs among its notes, where its weights lie outside it."""
+    if not any(name.startswith(f"{outside.FOLDER}/") for name in artifact.files):
+        return artifact
+    note = f"started {startup.how}; a network comes on top of what a server on this machine takes"
+    return dataclasses.replace(artifact, notes=(*artifact.notes, note))
 
 
 def run_package(package: Path, event: Path | None, tools: Tools, *, memory_mb: int | None, timeout_s: float) -> shipped.Boot:

@@ -127,7 +127,6 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
     effort = _effort(options.effort, planned)
     out = options.out or Path("out", planned.recipe.name)
     output.check(out)
-    programs = {name: options.tools(name) for name in ("aws-lambda-rie", "podman")}
     roots = (planned.recipe.root, *roots)
     packages = Packages(planned.recipe, store, roots, base=options.base, credentials=options.credentials, facts=options.facts)
     setting = _Setting(
@@ -137,7 +136,7 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
         source = transform.take_source(planned.recipe, store, roots)
     with console.step(f"build {planned.recipe.name}: {len(planned.candidates)} candidates"), search.remembering():
         inputs, contenders = _run(setting, planned, source)
-    decision, startup, contenders = _decide_and_boot(setting, inputs.plan, contenders, programs)
+    decision, startup, contenders = _decide_and_boot(setting, inputs.plan, contenders)
     outcome = recording.BuildOutcome(
         plan=planned,
         results=_results(contenders, inputs.plan),
@@ -372,11 +371,10 @@ def _float_measurements(contenders: _Contenders, planned: Plan) -> dict[str, Mea
     return {target_id: measurement for target_id, measurement in measurements.items() if measurement is not None}
 
 
-def _decide_and_boot(
-    setting: _Setting, planned: Plan, contenders: _Contenders, programs: Mapping[str, Path | None]
-) -> tuple[Decision, Startup | None, _Contenders]:
+def _decide_and_boot(setting: _Setting, planned: Plan, contenders: _Contenders) -> tuple[Decision, Startup | None, _Contenders]:
     """Choose a candidate and boot it. When it does not boot, choose again without it."""
     recipe, floats = planned.recipe, _float_measurements(contenders, planned)
+    programs = {name: setting.options.tools(name) for name in ("aws-lambda-rie", "podman")}
     packages = {each.target.id: contenders[each.id].package for each in planned.baselines if each.target.id in floats}
     sizes = {target_id: package.artifact.size_bytes for target_id, package in packages.items() if package is not None}
     while True:
@@ -393,7 +391,9 @@ def _decide_and_boot(
         assert contender.package is not None
         try:
             with setting.progress.step(f"boot {decision.chosen}"):
-                return decision, booting.boot_once(contender.package, target, programs, setting.store), contenders
+                startup = booting.boot_once(contender.package, target, programs, setting.store)
+            contender = contender.with_result(artifact=booting.noted(contender.package.artifact, startup))
+            return decision, startup, {**contenders, decision.chosen: contender}
         except MlpackError as error:
             setting.progress.warn(f"{decision.chosen} does not boot, so it cannot win:\n{error}")
             contenders = {**contenders, decision.chosen: contender.with_result(failure=str(error))}

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field  # noqa: TID253
 
+from mlpack.recipe.serve.weights import WeightKeys
 from mlpack.recipe.serve_urls import UrlKeys
 from mlpack.recipe.units import Keys, Text
 
@@ -73,4 +74,7 @@ class ServeKeys(Keys):
     )
     urls: UrlKeys | None = Field(
         default=None, description="hosts that pictures and sounds may be fetched from; without it a request brings their bytes"
+    )
+    weights: WeightKeys | None = Field(
+        default=None, description="weights outside the package, fetched by digest at each start; without it they lie in the package"
     )

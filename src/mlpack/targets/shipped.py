@@ -1,7 +1,8 @@
 """Unpack and boot any package, by the row of its target.
 
 Promises:
-- The files that come out are those that package.json lists, in whatever form the package ships (`format.unpacking`).
+- The files that come out are those that package.json lists, in whatever form the package ships (`format.unpacking`), and its
+  weights where they lie beside it.
 - A package for another processor is not started.
 
 Will not: write a package, or know a target by name.
@@ -9,14 +10,17 @@ Will not: write a package, or know a target by name.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlpack.core.files import temporary
 from mlpack.errors import PackError
 from mlpack.targets import TARGETS, TargetKind
+from mlpack.targets.boot import weight_server
 from mlpack.targets.boot.process import Boot, Means, check_arch, patience
-from mlpack.targets.format import unpacking
+from mlpack.targets.format import outside, unpacking
 
 __all__ = ["Boot", "Means", "boot", "unpack"]
 
@@ -36,7 +40,9 @@ def unpack(artifact: Path, out_dir: Path) -> Path:
     """
     package_json = unpacking.describe(artifact)
     row = _row(package_json)
-    return unpacking.extract(artifact, package_json, unpacking.by_form if row is None else row.unpack, out_dir)
+    root = unpacking.extract(artifact, package_json, unpacking.by_form if row is None else row.unpack, out_dir)
+    outside.restore(artifact, package_json, root)
+    return root
 
 
 def boot(
@@ -65,6 +71,34 @@ def boot(
         PackError: It does not come up, does not answer 200 in time, writes outside /tmp, is for another processor, or for a
             target that is not known here.
     """
+    return _boot(package, event, _means(package, timeout_s, memory_mb, rie, podman))
+
+
+def boot_layers(package: Path, event: bytes, *, rie: Path | None, podman: Path | None) -> Boot:
+    """As `boot`; a package whose weights lie beside it is booted twice, without them and with them in its cache directory, and
+    `how` says what each start took. A container's cache goes with it, so an image is booted once."""
+    package_json, means = unpacking.describe(package), _means(package, None, None, rie, podman)
+    if outside.file_of(package, package_json) is None:
+        return _boot(package, event, means)
+    with temporary.directory("weights") as cache:
+        means = dataclasses.replace(means, cache=cache)
+        first = _boot(package, event, means)
+        layers = [f"weights from a server on this machine: {first.init_ms:.0f} ms"]
+        if package_json["kind"] != "image" or podman is None:
+            layers.append(f"from a cache directory: {_boot(package, event, means).init_ms:.0f} ms")
+    return dataclasses.replace(first, how=f"{first.how} ({', '.join(layers)})")
+
+
+def _means(package: Path, timeout_s: float | None, memory_mb: int | None, rie: Path | None, podman: Path | None) -> Means:
+    return Means(
+        timeout_s=patience(package) if timeout_s is None else timeout_s,
+        memory_mb=memory_mb or int(unpacking.describe(package)["memory_mb"]),
+        rie=rie,
+        podman=podman,
+    )
+
+
+def _boot(package: Path, event: bytes, means: Means) -> Boot:
     package_json = unpacking.describe(package)
     check_arch(package_json)
     row = _row(package_json)
@@ -72,13 +106,11 @@ def boot(
         raise PackError(
             f"the package is for the target {package_json.get('target')!r}, which is not known here: {_advice(package_json)}"
         )
-    means = Means(
-        timeout_s=patience(package) if timeout_s is None else timeout_s,
-        memory_mb=memory_mb or int(package_json["memory_mb"]),
-        rie=rie,
-        podman=podman,
-    )
-    return row.boot(package, event, means)
+    beside = outside.file_of(package, package_json)
+    if beside is None:
+        return row.boot(package, event, means)
+    with weight_server.serving(beside) as address:
+        return row.boot(package, event, dataclasses.replace(means, weights=address))
 
 
 def _row(package_json: Mapping[str, Any]) -> TargetKind | None:

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack.core import digest
 from mlpack.core.records import Artifact, Target
-from mlpack.errors import PackError
+from mlpack.core.serving import OutsideWeights
+from mlpack.errors import LimitError, PackError
 from mlpack.pipeline.packing import openapi
 from mlpack.pipeline.packing.requirements import SUMMARY
 from mlpack.pipeline.packing.runtime_part import (
@@ -36,9 +37,10 @@ from mlpack.pipeline.packing.runtime_part import (
     sources_dir,
 )
 from mlpack.targets import TARGETS
-from mlpack.targets.format import bytecode, tokenizer_files
+from mlpack.targets.format import bytecode, outside, tokenizer_files
 from mlpack.targets.format.bytecode import Interpreter
 from mlpack.targets.format.contents import NO_FACTS, TASK_ROOT, Contents, Facts, Written
+from mlpack.targets.format.outside import Taken
 from mlpack.targets.format.unpacking import PACKAGE, SCHEMA, describe
 from mlpack.targets.shipped import unpack
 
@@ -88,7 +90,7 @@ class PackRequest:
     `version`: a short name of the model's content. `model_dir`: model.onnx, model.onnx.data, signature.json, engine.json and, for
     text, tokenizer.json. `task`: model.json's. `further`: keys of model.json that open a part of the runtime each. `runtime`: a
     tree from `runtime_tree` for this target (see `runtime_request`). `sample`: the JSON body of a request that the package
-    answers. `base`: for targets that need one.
+    answers. `weights`: where they will be, if not in the package. `base`: for targets that need one.
     """
 
     name: str
@@ -104,6 +106,7 @@ class PackRequest:
     max_length: int | None = None
     task: Mapping[str, Any] | None = None
     further: Mapping[str, Any] = field(default_factory=dict)
+    weights: OutsideWeights | None = None
     base: Base | None = None
     cache_dir: Path | None = None
     notes: tuple[str, ...] = field(default=())
@@ -138,13 +141,13 @@ def pack(request: PackRequest, work_dir: Path, out_dir: Path) -> Artifact:
         raise PackError(f"target {request.target.kind}: {'needs a base image' if kind.needs_base else 'has no base image'}")
     with explain_full_disk(out_dir):
         contents = _contents(request, work_dir)
-        result = kind.write(contents, request.target.config, out_dir)
+        result, taken = _write(request, contents, work_dir, out_dir)
         event = _event(request)
         (out_dir / EVENT).write_bytes(event)
         settings = _json(contents.code / "model" / "model.json")
         limits = openapi.limits_of(sources_dir(), settings)
         (out_dir / OPENAPI).write_bytes(openapi.document(settings, request.sample, limits))
-        package_json = _package(request, result)
+        package_json = _package(request, result, taken)
         (out_dir / PACKAGE).write_text(json.dumps(package_json, indent=1, sort_keys=True) + "\n", "utf-8")
         files = [path for path, entry in digest.entries(out_dir) if entry.is_file(follow_symlinks=False)]
         return Artifact(
@@ -155,8 +158,30 @@ def pack(request: PackRequest, work_dir: Path, out_dir: Path) -> Artifact:
             size_bytes=result.size_bytes,
             compressed_bytes=result.compressed_bytes,
             parts=result.parts,
-            notes=(*request.notes, *result.notes),
+            notes=(*request.notes, *result.notes, *(taken.notes() if taken else ())),
         )
+
+
+def _write(request: PackRequest, contents: Contents, work_dir: Path, out_dir: Path) -> tuple[Written, Taken | None]:
+    """Write what ships, with the weights in it or beside it, as the recipe says."""
+    kind, weights, memory_mb = TARGETS[request.target.kind], request.weights, float(request.target.config.memory_mb)
+
+    def without() -> Taken | None:
+        return outside.take_out(contents, weights, work_dir / outside.FOLDER, memory_mb) if weights else None
+
+    taken = without() if weights and weights.always else None
+    try:
+        result = kind.write(contents, request.target.config, out_dir)
+    except LimitError as error:
+        if weights is None:
+            raise outside.advice(error, contents) from None
+        if taken is not None or (taken := without()) is None:
+            raise
+        result = kind.write(contents, request.target.config, out_dir)
+    if taken is not None:
+        (out_dir / outside.FOLDER).mkdir()
+        copy(taken.path, out_dir / outside.FOLDER / taken.hex)
+    return result, taken
 
 
 def lay_out(request: PackRequest, work_dir: Path, out_dir: Path) -> None:
@@ -322,7 +347,7 @@ def _event(request: PackRequest) -> bytes:
     return json.dumps(event, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
-def _package(request: PackRequest, result: Written) -> dict[str, Any]:
+def _package(request: PackRequest, result: Written, taken: Taken | None) -> dict[str, Any]:
     """package.json, which describes the package to those who unpack, boot, publish or compare it."""
     return {
         "schema": SCHEMA,
@@ -341,6 +366,7 @@ def _package(request: PackRequest, result: Written) -> dict[str, Any]:
         "layers": {part: str(each) for part, each in result.layers.items()},
         "files": [each.as_json() for each in result.files],
         **TARGETS[request.target.kind].settings(request.target.config),
+        **({"weights": taken.as_json()} if taken else {}),
         **_licences(request),
         **_requirements(request),
         **TARGETS[request.target.kind].provider,

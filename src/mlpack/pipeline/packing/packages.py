@@ -34,7 +34,7 @@ from mlpack.recipe import runtime_settings, tasks
 from mlpack.store import care
 from mlpack.store.local import Entry, Store
 from mlpack.targets import TARGETS, licenses, on_processor
-from mlpack.targets.format import bytecode
+from mlpack.targets.format import bytecode, outside
 from mlpack.targets.format.contents import NO_FACTS, Facts
 
 if TYPE_CHECKING:
@@ -173,7 +173,8 @@ class Packages:
         tokenizer = self._tokenizer(model_dir)
         task = tasks.settings(self._recipe, candidate.steps, read_signature(model_dir), tokenized=tokenizer is not None)
         further = runtime_settings.settings(self._recipe, task)
-        modules = runtime_settings.modules(task, further)
+        weights = self._recipe.serve.weights if TARGETS[target.kind].device == "cpu" else None  # an engine has its own
+        modules = (*runtime_settings.modules(task, further), *(["remote.start"] if weights else []))
         runtime = self._runtime(target, python, text=tokenizer is not None, modules=modules)
         entry, notes = self._runtime_entry(runtime, target, python)
         content = {
@@ -184,6 +185,7 @@ class Packages:
             "settings": pack.VERSION,
             **({"task": task} if task else {}),
             **further,
+            **({"weights": outside.for_directory(weights)} if weights else {}),
         }
         request = PackRequest(
             name=self._recipe.name,
@@ -196,6 +198,7 @@ class Packages:
             sample=sample if self._recipe.serve.example is not None else tasks.sample(task, sample),
             task=task,
             further=further,
+            weights=weights,
             hooks=self._hooks,
             tokenizer=tokenizer,
             max_length=self._recipe.serve.max_length,

@@ -31,7 +31,8 @@ def problems(keys: Any, root: Path) -> Iterator[tuple[Place, str]]:
 
 def record(keys: Any, root: Path) -> Serve:
     """The record of keys without problems."""
-    values = {**keys.model_dump(), "urls": keys.urls and keys.urls.record()}
+    nested = {name: value and value.record() for name in ("urls", "weights") for value in (getattr(keys, name),)}
+    values = {**keys.model_dump(), **nested}
     if keys.requirements is not None:
         values["requirements"] = requirements.read(keys.requirements, root)[0]
     return Serve(**values)

@@ -16,7 +16,7 @@ from mlpack.registry.releases.releases import Registry, function_zip
 FIELDS = (
     *releases.FIELDS,
     *("kind", "architecture", "candidate", "zip_base64sha256", "s3_bucket", "s3_key", "image_uri"),
-    *("layer", "layer_base64sha256", "layer_s3_bucket", "layer_s3_key"),
+    *("layer", "layer_base64sha256", "layer_s3_bucket", "layer_s3_key", "weights"),
 )
 """The fields of `show --field`: what people ask for, and everything of `deployment`."""
 
@@ -63,6 +63,9 @@ def deployment(release: Release, blobs: Blobs) -> dict[str, str]:
         if uri.startswith("s3://"):
             bucket, _, key = uri.removeprefix("s3://").partition("/")
             values |= {f"{prefix}s3_bucket": bucket, f"{prefix}s3_key": key}
+    beside = f"artifacts/{artifact.candidate}/weights/"
+    if outside := next((blob for path, blob in sorted(release.files.items()) if path.startswith(beside)), None):
+        values["weights"] = blobs.uri(outside)
     if image := release.images.get(artifact.candidate):
         values["image_uri"] = image
     return values

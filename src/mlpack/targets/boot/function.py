@@ -13,6 +13,7 @@ Source: AWS Lambda developer guide, "Using the Lambda runtime API"; the emulator
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -76,7 +77,7 @@ def boot(package: Path, event: bytes, means: Means, members: Members = by_form) 
             notes.append("without podman: the image's own files on this machine's Python, not on its base")
         call = Call(
             command=(*read_only_prefix(root), str(interpreter), "-I", "-S", str(root / "bootstrap.py")),
-            env={**private_environment(work / "tmp"), **_lambda_variables(str(root), means)},
+            env={**private_environment(work / "tmp"), **_lambda_variables(str(root), means), **means.variables(str(work / "tmp"))},
             event=event,
             timeout_s=means.timeout_s,
             log=work / "log",
@@ -91,7 +92,7 @@ def boot(package: Path, event: bytes, means: Means, members: Members = by_form) 
 
 def _boot_image(package: Path, event: bytes, work: Path, means: Means, podman: Path) -> Boot:
     files = f"nofile={limits.FILE_DESCRIPTORS.value}:{limits.FILE_DESCRIPTORS.value}"
-    env = _lambda_variables("/var/task", means)
+    env = {**_lambda_variables("/var/task", means), **dataclasses.replace(means, cache=None).variables("/tmp")}
     settings = [word for key in sorted(env) for word in ("--env", f"{key}={env[key]}")]
     options = [
         "--user",

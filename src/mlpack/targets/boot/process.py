@@ -52,12 +52,19 @@ class Boot:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
     """What a package is booted with. `timeout_s`: for its answer. `memory_mb`: the memory that its environment states. `rie`,
-    `podman`: the programs aws-lambda-rie and podman; None where they are not here, then the boot does without."""
+    `podman`: the programs aws-lambda-rie and podman; None where they are not here, then the boot does without. `weights`: an
+    address that has the weights of a package without them, and `cache` a directory for them; None: one that goes after the boot."""
 
     timeout_s: float
     memory_mb: int
     rie: Path | None = None
     podman: Path | None = None
+    weights: str | None = None
+    cache: Path | None = None
+
+    def variables(self, tmp: str) -> dict[str, str]:
+        """The variables that say where weights are, for a process whose own directory for temporary files is `tmp`."""
+        return {"MLPACK_WEIGHTS": self.weights, "MLPACK_WEIGHTS_CACHE": str(self.cache or tmp)} if self.weights else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

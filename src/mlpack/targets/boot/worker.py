@@ -84,6 +84,7 @@ def boot(package: Path, event: bytes, means: Means, entrance: tuple[str, ...] = 
                 entry = _python_of(image.program, image.identity)
 
                 def podman_call(arguments: tuple[str, ...], env: Mapping[str, str]) -> Call:
+                    env = {**env, **dataclasses.replace(means, cache=None).variables("/tmp")}
                     env_options = [word for key in sorted(env) for word in ("--env", f"{key}={env[key]}")]
                     devices = ["--device", "nvidia.com/gpu=all"] if _has_device(package_json) else []
                     options = (*memory_options(means.memory_mb), *_LIMITS, *devices, *env_options, "--entrypoint", entry)
@@ -94,7 +95,7 @@ def boot(package: Path, event: bytes, means: Means, entrance: tuple[str, ...] = 
                 return Boot(answer=result.answer, init_ms=result.init_ms, how=f"{result.how}, in podman, read-only", log=result.log)
         root = extract(package, package_json, by_form, work / "task")
         python, notes = python_for(package_json)
-        variables = private_environment(work / "tmp")
+        variables = {**private_environment(work / "tmp"), **means.variables(str(work / "tmp"))}
 
         def local_call(arguments: tuple[str, ...], env: Mapping[str, str]) -> Call:
             command = (*read_only_prefix(root), str(python), "-I", "-S", str(root / "bootstrap.py"), *arguments)

@@ -1,0 +1,174 @@
+"""Weights beside a package instead of in it: taken out when it is packed, put back where it is unpacked.
+
+    weights/DIGEST                  beside package.json: the bytes, named by their SHA-256
+    model/weights.json              in the package: their name, size, digest, the digest of each part, and where they will be
+
+Promises:
+- The package holds everything that says which bytes are right. A copy of `weights/DIGEST` anywhere is enough for it.
+
+Will not: upload anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlpack.core import digest
+from mlpack.core.serving import OutsideWeights
+from mlpack.errors import LimitError, PackError
+from mlpack.targets import limits
+from mlpack.targets.format.contents import Contents
+
+FOLDER = "weights"
+PART_BYTES = 8 << 20
+"""A part is fetched by one request: S3's own advice is 8 to 16 MB."""
+_SCHEMA = 1
+_CHUNK_BYTES = 1 << 20
+_MIB = 1 << 20
+_SPARE_BYTES = 16 * _MIB
+"""What the runtime leaves free in a cache directory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """Weights that were taken out: the file, its name in the package, digest and size, and where the package will look for it."""
+
+    path: Path
+    name: str
+    hex: str
+    size_bytes: int
+    outside: OutsideWeights
+
+    def as_json(self) -> dict[str, Any]:
+        """What package.json says of it."""
+        return {"name": self.name, "digest": f"sha256:{self.hex}", "size_bytes": self.size_bytes, "from": self.outside.source}
+
+    def notes(self) -> tuple[str, ...]:
+        """What a user has to do."""
+        source = self.outside.source
+        command = (
+            f"aws s3 cp {FOLDER}/{self.hex} {source}/{self.hex}" if source.startswith("s3://") else f"put it at {source}/{self.hex}"
+        )
+        needed_mb = -(-(self.size_bytes + _SPARE_BYTES) // _MIB)
+        storage = f"; a function needs EphemeralStorage of {needed_mb:,} MB" if needed_mb > limits.TMP_MIN.value else ""
+        return (f"the weights, {self.size_bytes:,} bytes, are outside the package, in {FOLDER}/{self.hex}: {command}{storage}",)
+
+
+def take_out(contents: Contents, outside: OutsideWeights, work_dir: Path, memory_mb: float) -> Taken | None:
+    """Move the weights out of the contents, and write what the package says of them.
+
+    Args:
+        contents: The package's trees. `model` and `code` are changed.
+        outside: Where the weights will be.
+        work_dir: For the file; it is made.
+        memory_mb: The memory of the process that will map them.
+
+    Returns:
+        The weights; None where the graph has none in a file of their own, because they are so few.
+
+    Raises:
+        LimitError: No process of that memory, or no disk of a function, can hold them.
+    """
+    settings_path = contents.code / "model" / "model.json"
+    settings = json.loads(settings_path.read_bytes())
+    path = contents.model / "model" / f"{settings['graph']}.data"
+    if not path.is_file():
+        return None
+    size = path.stat().st_size
+    _check(size, outside, memory_mb, str(settings["target"]))
+    whole, parts = _digests(path)
+    row = {
+        "schema": _SCHEMA,
+        "name": path.name,
+        "digest": whole,
+        "size_bytes": size,
+        "part_bytes": PART_BYTES,
+        "parts": parts,
+        "from": outside.source,
+        "cache": list(outside.cache),
+        "cache_mb": outside.cache_mb,
+    }
+    work_dir.mkdir()
+    moved = path.rename(work_dir / whole)
+    (settings_path.parent / "weights.json").write_bytes(digest.canonical_json(row))
+    settings_path.write_bytes(digest.canonical_json({**settings, "weights": path.name}))
+    return Taken(path=moved, name=path.name, hex=whole, size_bytes=size, outside=outside)
+
+
+def restore(artifact: Path, package_json: Mapping[str, Any], root: Path) -> None:
+    """Put the weights that lie beside a package back to its graph in `root`, where they are. PackError for a damaged file."""
+    row = package_json.get("weights")
+    if row is None:
+        return
+    try:
+        name, whole = str(row["name"]), digest.Digest(row["digest"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise PackError(f"{artifact}: what package.json says of its weights is damaged ({error}): build it again") from None
+    path = artifact / FOLDER / whole.hex
+    if not path.is_file() or "/" in name or name.strip(".") == "":
+        return
+    target = root / "model" / name
+    shutil.copyfile(path, target)
+    if digest.of_file(target) != whole:
+        target.unlink()
+        raise PackError(f"{path} is not what its name says: fetch the build again, or build it again")
+    target.chmod(0o444)
+
+
+def file_of(artifact: Path, package_json: Mapping[str, Any]) -> Path | None:
+    """The file with a package's weights beside it; None where they lie in it, or are not here."""
+    row = package_json.get("weights")
+    name = str(row.get("digest", "")).removeprefix("sha256:") if isinstance(row, dict) else ""
+    path = artifact / FOLDER / name
+    return path if name and "/" not in name and path.is_file() else None
+
+
+def advice(error: LimitError, contents: Contents) -> LimitError:
+    """The error of a package that is too large, with how it would fit: without its weights."""
+    largest = max((path.stat().st_size for path in contents.model.rglob("*.onnx.data")), default=0)
+    if largest < _MIB:
+        return error
+    return LimitError(
+        f"{error}\nWithout its weights it is {largest:,} bytes smaller: `serve: {{weights: {{from: s3://bucket/prefix}}}}` keeps "
+        "them outside, and each start waits for them where no cache directory has them (docs/how-to/serve-large-models.md)"
+    )
+
+
+def for_directory(outside: OutsideWeights) -> dict[str, Any]:
+    """The same as plain values, for actions."""
+    return dataclasses.asdict(outside)
+
+
+def _check(size: int, outside: OutsideWeights, memory_mb: float, target: str) -> None:
+    if size > memory_mb * _MIB:
+        raise LimitError(
+            f"the weights have {size:,} bytes, and the process has memory_mb: {memory_mb:g}: more memory, or a smaller variant"
+        )
+    on_lambda = target.startswith("lambda-")
+    if on_lambda and set(outside.cache) == {"/tmp"} and size + _SPARE_BYTES > limits.TMP_MAX.value * _MIB:
+        raise LimitError(
+            f"the weights have {size:,} bytes, and a function's /tmp has at most {limits.TMP_MAX.value:,} MB: name a mount of EFS "
+            "in serve.weights.cache, or `memory`"
+        )
+
+
+def _digests(path: Path) -> tuple[str, list[str]]:
+    """SHA-256 of a file and of each of its parts, read once."""
+    whole, parts = hashlib.sha256(), list[str]()
+    with path.open("rb") as file:
+        while True:
+            part, left = hashlib.sha256(), PART_BYTES
+            while left and (chunk := file.read(min(left, _CHUNK_BYTES))):
+                whole.update(chunk)
+                part.update(chunk)
+                left -= len(chunk)
+            if left == PART_BYTES:
+                return whole.hexdigest(), parts
+            parts.append(part.hexdigest())
