@@ -1,4 +1,4 @@
-"""Start a package: `python -I -S ROOT/bootstrap.py [lambda | bench CALLS | serve | worker | engine VERB]`.
+"""Start a package: `python -I -S ROOT/bootstrap.py [lambda | bench CALLS | batch MANIFEST | serve | worker | engine VERB]`.
 
 Copied to the package's root. A script is compiled anew at each start, so there is nothing here but the way to compiled modules.
 """
@@ -18,6 +18,8 @@ elif sys.argv[1:2] == ["serve"]:
     from mlpack_runtime.hosting.serve import main
 elif sys.argv[1:2] == ["worker"]:
     from mlpack_runtime.queueing.worker import main
+elif sys.argv[1:2] == ["batch"]:
+    from mlpack_runtime.batch.main import main
 elif sys.argv[1:2] == ["engine"]:
     from mlpack_runtime.tensorrt.verbs import main
 else:

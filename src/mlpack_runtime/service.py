@@ -59,6 +59,8 @@ class Service:
 
     room: "JsonRoom | None" = None
     """Where there is a limit to what is read at a time: a worker's. A function has one request at a time."""
+    log_lines = True
+    """Whether each request has a line in the log."""
     observe: "Callable[[telemetry.Record], None] | None" = None
     """Told of each request that has a line in the log."""
     _media: "str | None" = None
@@ -172,7 +174,8 @@ class Service:
             record.cold_start, self._cold = self._cold, False  # of several at once, one
             if record.cold_start:
                 record.stages_ms.update({f"load_{stage}": spent for stage, spent in self.model.stages_ms.items()})
-            telemetry.emit(telemetry.line(record, self.model))
+            if self.log_lines:
+                telemetry.emit(telemetry.line(record, self.model))
             if self.observe is not None:
                 self.observe(record)
         return reply

@@ -1,0 +1,178 @@
+"""An order to a runner: manifest, folder, plan and service put together, and run.
+
+Promises: the same order of the same manifest for the same package has one folder and one plan, whoever makes them; a folder of
+another manifest or package is refused. Will not: know where the order came from.
+"""
+
+from hashlib import sha256
+
+from mlpack_runtime import aws, jsontext
+from mlpack_runtime.batch.answering import Answerer, Crew
+from mlpack_runtime.batch.errors import BatchError
+from mlpack_runtime.batch.items import Opener
+from mlpack_runtime.batch.places import Places
+from mlpack_runtime.batch.reading.manifests import open_manifest
+from mlpack_runtime.batch.reading.plans import Planner, parts
+from mlpack_runtime.batch.reading.sources import open_source
+from mlpack_runtime.batch.runs import Bounds, Run
+from mlpack_runtime.batch.writing.claims import LEASE_S, Claims
+from mlpack_runtime.batch.writing.folders import S3Folder
+from mlpack_runtime.batch.writing.local_folder import LocalFolder
+from mlpack_runtime.batch.writing.pieces import note_of
+from mlpack_runtime.batch.writing.progress import Progress
+from mlpack_runtime.limits import number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
+
+    from mlpack_runtime.batch.items import Item
+    from mlpack_runtime.batch.orders import Order
+    from mlpack_runtime.batch.reading.manifests import Manifest
+    from mlpack_runtime.batch.reading.plans import Part
+    from mlpack_runtime.batch.reading.sources import Source
+    from mlpack_runtime.batch.writing.folders import Folder
+    from mlpack_runtime.service import Service
+
+SCHEMA = 1
+_JOB = "job.json"
+_WAIVED = "MLPACK_RESULTS_UNCONDITIONAL"
+
+
+class Settings:
+    """How a runner works. Raises SettingsError. `part_items`: of a part at first; `checkpoint_items`, `checkpoint_s`: when what is
+    answered is written; `lease_s`: how long a part is a runner's that says nothing."""
+
+    def __init__(self, environment: "Mapping[str, str]") -> None:
+        self.part_items = int(number(environment, "MLPACK_BATCH_PART_ITEMS", 1000, 1, 1 << 30))
+        self.checkpoint_items = int(number(environment, "MLPACK_BATCH_CHECKPOINT_ITEMS", 1000, 1, 1 << 20))
+        self.checkpoint_s = number(environment, "MLPACK_BATCH_CHECKPOINT_S", 30, 0.01, 3600)
+        self.lease_s = number(environment, "MLPACK_BATCH_LEASE_S", LEASE_S, 1, 86_400)
+        self.unconditional = environment.get(_WAIVED, "") in ("1", "true")
+
+
+class Job:
+    """A batch for a service. `threads`: how many items are asked of it at a time; `files`: whether manifest, results and objects
+    may lie on this machine; `client`: makes a client of S3; `warn`: told of what a store lacks."""
+
+    def __init__(
+        self,
+        order: "Order",
+        service: "Service",
+        settings: Settings,
+        *,
+        threads: int = 1,
+        files: bool = False,
+        client: "Callable[[], Any] | None" = None,
+    ) -> None:
+        self._order = order
+        self._service = service
+        self._settings = settings
+        self._threads = threads
+        self._files = files
+        self._made: Any = None
+        self._client = client or (lambda: aws.client("s3"))
+        self.going: Callable[[], bool] = lambda: True
+        self.wait: Callable[[float], object] | None = None
+        self.pause: Callable[[float], object] = _sleep
+        self.say: Callable[[dict[str, Any]], None] | None = None
+        self.warn: Callable[[str], None] = lambda _: None
+
+    def run(self) -> "dict[str, Any]":
+        """Until all is done, or as `Run.run` ends; what the status says then. Raises BatchError."""
+        order, model = self._order, self._service.model
+        if not self._files and not order.manifest.startswith("s3://"):
+            raise BatchError(f"the manifest is {order.manifest!r}: an address s3://bucket/key is needed")
+        try:
+            source = open_source(order.manifest, self._s3)
+            manifest = open_manifest(source, order.format, model.limits.body_bytes)
+            opener = Opener(model, manifest.columns, order.columns)
+            told = self._described(source)
+            identity = sha256(jsontext.dumps(told).encode()).hexdigest()[:12]
+            folder = self._folder(order.results or f"{source.uri}.results/{identity}")
+            rows = self._planned(folder, told, manifest)
+        except aws.AwsError as error:
+            raise BatchError(str(error), 4) from None
+        places = Places(source.uri, self._s3, model.limits, files=self._files)
+        crew = Crew(Answerer(self._service, places.fetch, f"batch-{identity}", self.pause), self._threads)
+        about = {"manifest": source.uri, "results": folder.uri, **({"columns": order.columns} if order.columns else {})}
+        run = Run(
+            folder,
+            parts(rows),
+            lambda part, skipped: _items(manifest, opener, part, skipped),
+            crew,
+            Claims(folder, self._settings.lease_s),
+            Progress(folder, model, about | ({"format": order.format} if order.format else {}), self.say),
+        )
+        run.bounds = Bounds(self._settings.checkpoint_items, seconds=self._settings.checkpoint_s)
+        run.going, run.wait = self.going, self.wait
+        try:
+            return run.run()
+        finally:
+            crew.end()
+
+    def _described(self, source: "Source") -> "dict[str, Any]":
+        model, order = self._service.model, self._order
+        return {
+            "schema": SCHEMA,
+            "manifest": source.uri,
+            "tag": source.tag,
+            "size": source.size,
+            "model": model.name,
+            "version": model.version,
+            "variant": model.variant,
+            "columns": order.columns,
+            "format": order.format,
+        }
+
+    def _planned(self, folder: "Folder", told: "dict[str, Any]", manifest: "Manifest") -> "list[list[int]]":
+        """The folder's own plan: the first one that was written."""
+        held = folder.read(_JOB)
+        if held is None:
+            rows = manifest.plan(Planner(self._settings.part_items), self.going)
+            if rows is None:
+                raise BatchError(
+                    f"{told['manifest']} is too large to be looked through in the time that there is. Begin it with a worker, or"
+                    " with `mlpack run --batch`, which may be stopped when its folder has a job.json: functions go on from there"
+                )
+            if folder.put_new(_JOB, jsontext.dumps({**told, "parts": rows}).encode()):
+                return rows
+            held = folder.read(_JOB)
+        found = jsontext.loads(held[0]) if held else {}
+        other = next((key for key, value in told.items() if found.get(key) != value), None)
+        if other is not None:
+            raise BatchError(
+                f"{folder.uri} has the results of another batch (its {other} is {found.get(other)!r}, here it is {told[other]!r}):"
+                " name another place for these"
+            )
+        rows = found["parts"]
+        assert isinstance(rows, list)
+        return rows
+
+    def _folder(self, uri: str) -> "Folder":
+        if not uri.startswith("s3://"):
+            if not self._files:
+                raise BatchError(f"the results are to go to {uri!r}: an address s3://bucket/prefix is needed")
+            return LocalFolder(uri, note_of)
+        _, bucket, prefix = aws.split_uri(uri, "s3")
+        folder = S3Folder(self._s3(), bucket, prefix)
+        folder.assure(self.warn, unconditional=self._settings.unconditional)
+        return folder
+
+    def _s3(self) -> "Any":
+        if self._made is None:
+            self._made = self._client()
+        return self._made
+
+
+def _items(manifest: "Manifest", opener: Opener, part: "Part", skipped: int) -> "Iterator[Item]":
+    for record in manifest.records(part):
+        if record.number >= part.first + skipped:
+            yield opener.item(record)
+
+
+def _sleep(seconds: float) -> None:
+    from time import sleep
+
+    sleep(seconds)

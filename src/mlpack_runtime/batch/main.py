@@ -1,0 +1,82 @@
+"""A batch in a process of its own: `bootstrap.py batch MANIFEST [--results PLACE] [--columns JSON] [--format F] [--path FOLDER]`.
+
+MANIFEST and PLACE are s3:// addresses or paths; FOLDER is one more where botocore or pyarrow may be. Each piece of results is a
+line on stdout, and the state a last one: {"message": "batch ended", "batch": {...}}.
+
+Exit status: 0 all items have a result, errors among them; 2 the manifest or the command is wrong; 3 the package fails; 4 a service
+fails; 75 stopped by a signal (`EX_TEMPFAIL`). After all but 2, the same command goes on where this one ended.
+"""
+
+import os
+import sys
+
+from mlpack_runtime import aws, jsontext, model, ort, telemetry
+from mlpack_runtime.backend import BackendError, open_backend
+from mlpack_runtime.batch.engines import Engine
+from mlpack_runtime.batch.errors import BatchError
+from mlpack_runtime.batch.jobs import Job, Settings
+from mlpack_runtime.batch.orders import Order, columns_of
+from mlpack_runtime.batch.writing.progress import COMPLETE
+from mlpack_runtime.hosting.stop import Stop, on_signals
+from mlpack_runtime.limits import SettingsError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+STOPPED = 75
+_OPTIONS = ("--results", "--columns", "--format", "--path")
+
+
+def main(arguments: "list[str]") -> int:
+    """Run one; the exit status."""
+    loaded: model.Model | None = None
+    try:
+        order, paths = _order(arguments)
+        sys.path.extend(paths)
+        stop = Stop()
+        on_signals(stop)
+        settings = Settings(os.environ)
+        loaded = model.load(lambda place, told: open_backend(place, told, lambda text: _emit(None, "WARNING", text)))
+        told = _run(order, loaded, settings, stop)
+    except (BatchError, SettingsError, BackendError, model.ModelError, ort.OrtError, aws.AwsError) as error:
+        status = error.status if isinstance(error, BatchError) else 2 if isinstance(error, SettingsError) else 3
+        _emit(loaded, "CRITICAL", f"the batch cannot go on: {error}", status=status)
+        return status
+    _emit(loaded, "INFO", "batch ended", batch=told)
+    return 0 if told["state"] == COMPLETE else STOPPED
+
+
+def _run(order: Order, loaded: model.Model, settings: Settings, stop: Stop) -> "dict[str, Any]":
+    engine = Engine(loaded)
+    job = Job(order, engine.service, settings, threads=engine.threads, files=True)
+    job.going = lambda: not stop.asked
+    job.wait = job.pause = stop.wait
+    job.say = lambda told: _emit(loaded, "INFO", "batch progress", batch=told)
+    job.warn = lambda text: _emit(loaded, "WARNING", text)
+    return job.run()
+
+
+def _order(arguments: "list[str]") -> "tuple[Order, list[str]]":
+    """Raises BatchError."""
+    told: dict[str, list[str]] = {name: [] for name in _OPTIONS}
+    names: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word in told and rest:
+            told[word].append(rest.pop(0))
+        else:
+            names.append(word)
+    if len(names) != 1 or names[0].startswith("--"):
+        raise BatchError(f"a batch takes one manifest and {', '.join(_OPTIONS)}, not {' '.join(arguments) or 'nothing'}")
+    last = {name: values[-1] if values else "" for name, values in told.items()}
+    try:
+        columns = columns_of(jsontext.loads(last["--columns"])) if last["--columns"] else {}
+    except ValueError as error:
+        raise BatchError(f"--columns is not JSON: {error}") from None
+    return Order(names[0], last["--results"], columns, last["--format"]), told["--path"]
+
+
+def _emit(about: "model.Model | None", level: str, message: str, **detail: "Any") -> None:
+    telemetry.emit(telemetry.event(about, level, message, **detail))

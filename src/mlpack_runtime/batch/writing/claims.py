@@ -1,0 +1,103 @@
+"""Which runner works on which part: a file each, that says until when.
+
+Promises: of runners that ask at the same time one gets a part; one that has ended without a word is replaced when its time is over,
+and at once where it is known to be gone. Will not: keep two from working on one part where clocks differ: that costs time, and no
+result, since pieces are written once (`pieces`).
+"""
+
+# ruff: noqa: PTH123 - pathlib is nothing that this runtime needs
+
+import os
+from time import time
+
+from mlpack_runtime import jsontext
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlpack_runtime.batch.reading.plans import Part
+    from mlpack_runtime.batch.writing.folders import Folder
+
+LEASE_S = 120.0
+
+
+class Claims:
+    """A runner's. `clock` in seconds since 1970."""
+
+    def __init__(self, folder: "Folder", lease_s: float = LEASE_S, clock: "Callable[[], float]" = time) -> None:
+        self._folder = folder
+        self._lease_s = lease_s
+        self._clock = clock
+        self._owner = f"{_process(os.getpid())} {os.urandom(6).hex()}"
+        self._until_s = 0.0
+
+    def take(self, part: "Part") -> bool:
+        """Whether it is ours now. Raises BatchError."""
+        name = self._name(part)
+        if self._folder.put_new(name, self._told()):
+            return True
+        held = self._folder.read(name)
+        return held is not None and self._is_over(held[0]) and self._folder.replace(name, self._told(), held[1])
+
+    def keep(self, part: "Part") -> None:
+        """Say that we are at work still; called as often as one likes."""
+        if self._clock() < self._until_s - self._lease_s * 2 / 3:
+            return
+        held = self._folder.read(self._name(part))
+        if held is not None and self._is_ours(held[0]):
+            self._folder.replace(self._name(part), self._told(), held[1])
+        else:
+            self._until_s = self._clock() + self._lease_s  # another has it: whose pieces come first count
+
+    def give_back(self, part: "Part") -> None:
+        """Let others have it at once."""
+        held = self._folder.read(self._name(part))
+        if held is not None and self._is_ours(held[0]):
+            self._folder.replace(self._name(part), jsontext.dumps({"owner": "", "until": 0}).encode(), held[1])
+
+    def _told(self) -> bytes:
+        self._until_s = self._clock() + self._lease_s
+        return jsontext.dumps({"owner": self._owner, "until": round(self._until_s, 3)}).encode()
+
+    def _is_ours(self, data: bytes) -> bool:
+        return jsontext.text_of(_value(data), "owner") == self._owner
+
+    def _is_over(self, data: bytes) -> bool:
+        value = _value(data)
+        until_s, owner = value.get("until"), jsontext.text_of(value, "owner")
+        if not isinstance(until_s, (int, float)) or until_s <= self._clock():
+            return True
+        # A process of this very machine can be looked for.
+        place, mark, rest = owner.partition(" ")
+        here = self._owner.partition(" ")[0]
+        return bool(mark) and place == here and _process(_number(rest)) != owner.rpartition(" ")[0]
+
+    @staticmethod
+    def _name(part: "Part") -> str:
+        return f"claims/{part.name}.json"
+
+
+def _value(data: bytes) -> "dict[str, object]":
+    try:
+        value = jsontext.loads(data)
+    except ValueError:
+        return {}
+    return value if type(value) is dict else {}
+
+
+def _number(text: str) -> int:
+    first = text.partition(" ")[0]
+    return int(first) if first.isdigit() else 0
+
+
+def _process(number: int) -> str:
+    """A process of this machine since it was started, and of no other: its boot and container, its id, when it began."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+            boot = stream.read().strip()
+        with open(f"/proc/{number}/stat", encoding="ascii", errors="replace") as stream:
+            began = stream.read().rpartition(")")[2].split()[19]
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')} {number} {began}"
+    except (OSError, IndexError):
+        return ""

@@ -1,0 +1,194 @@
+"""Manifests to records: the same ones however they are cut into chunks and parts, and what is wrong told item by item."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.runtime.batches_of_items import cut, manifest
+
+from mlpack_runtime.batch.errors import BatchError
+from mlpack_runtime.batch.reading import plans, sources
+from mlpack_runtime.batch.reading.lines import lines
+from mlpack_runtime.batch.reading.manifests import open_manifest
+from mlpack_runtime.batch.reading.plans import Planner, parts
+from mlpack_runtime.batch.reading.records import Record
+from mlpack_runtime.batch.reading.sources import FileSource
+from mlpack_runtime.batch.reading.unzipped import unzipped
+
+if TYPE_CHECKING:
+    from mlpack_runtime.batch.reading.manifests import Manifest
+
+CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
+
+
+def told(found: Manifest, items: int = 3) -> list[Record]:
+    """All records, part by part, from the last part to the first: none depends on what was read before."""
+    rows = [list(found.records(part)) for part in reversed(cut(found, items))]
+    return [record for part in reversed(rows) for record in part]
+
+
+@given(st.lists(st.binary(max_size=9)), st.integers(1, 5), st.integers(1, 8))
+def test_lines_are_the_same_however_the_text_is_cut(chunks: list[bytes], size: int, most: int) -> None:
+    text = b"".join(chunks)
+    cut_up = [text[at : at + size] for at in range(0, len(text), size)]
+    rows = list(lines(cut_up, 7, most))
+    assert rows == list(lines([text], 7, most))
+    expected = text.split(b"\n")
+    if not expected[-1]:
+        expected.pop()
+    plain = [row.removesuffix(b"\r") for row in expected]
+    assert [row for row, _, _ in rows] == [row if len(row) <= most else None for row in plain]
+    assert [end for _, _, end in rows[:-1]] == [begin for _, begin, _ in rows[1:]]
+    assert not rows or (rows[0][1], rows[-1][2]) == (7, 7 + len(text))
+
+
+@given(st.lists(st.lists(CELLS, min_size=2, max_size=2)), st.integers(1, 4), st.sampled_from(["\n", "\r\n"]))
+def test_csv_has_the_rows_that_were_written(rows: list[list[str]], items: int, end: str) -> None:
+    stream = io.StringIO(newline="")
+    csv.writer(stream, lineterminator=end, quoting=csv.QUOTE_ALL).writerows([["a", "b"], *rows])
+    data = stream.getvalue().encode()
+    with tempfile.TemporaryDirectory() as folder:
+        found = told(manifest(Path(folder) / "m.csv", data), items)
+        packed = told(manifest(Path(folder) / "m.csv.gz", gzip.compress(data)), items)
+    # Lone carriage returns are line ends to Python's reader, and CR LF in a cell may come back as LF.
+    plain = [[cell.replace("\r\n", "\n").replace("\r", "\n") for cell in row] for row in rows]
+    for one in (found, packed):
+        assert [[cell.replace("\r\n", "\n").replace("\r", "\n") for cell in record.value or ()] for record in one] == plain
+        assert [record.number for record in one] == list(range(len(rows)))
+
+
+@given(st.lists(st.one_of(st.just(b""), st.just(b"\xff"), st.binary(max_size=9)), max_size=12), st.integers(1, 4))
+def test_any_bytes_are_items_or_empty_lines(rows: list[bytes], items: int) -> None:
+    data = b"{}\n" + b"\n".join(rows)
+    with tempfile.TemporaryDirectory() as folder:
+        found = told(manifest(Path(folder) / "m.jsonl", data), items)
+        table = manifest(Path(folder) / "m.csv", b"a\n" + b"\n".join(row for row in rows if b'"' not in row))
+        assert all(record.value is not None or record.problem for record in told(table, items))
+    expected = [(at, row) for at, row in enumerate(data.split(b"\n"), 1) if row.strip()]
+    assert [record.line for record in found] == [at for at, _ in expected]
+    assert [record.value for record in found] == [row.removesuffix(b"\r") for _, row in expected]
+
+
+def test_marks_and_line_ends_of_other_programs_change_nothing(tmp_path: Path) -> None:
+    text = '{"a":1}\r\n\r\n{"a":2}'
+    for data in (
+        text.encode(),
+        b"\xef\xbb\xbf" + text.encode(),
+        gzip.compress(text.encode()[:9]) + gzip.compress(text.encode()[9:]),
+    ):
+        found = told(manifest(tmp_path / "m", data))
+        assert [(record.number, record.line, record.value) for record in found] == [(0, 1, b'{"a":1}'), (1, 3, b'{"a":2}')]
+    table = manifest(tmp_path / "m.csv", '\ufeffid;text\r\n1;"a;b\nc"\r\n\r\n2;ü\r\n')
+    assert [(record.line, record.value) for record in told(table, 1)] == [(2, ["1", "a;b\nc"]), (5, ["2", "ü"])]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "problem"),
+    [
+        ("m.jsonl", b'{"a":"' + b"x" * 20_000 + b'"}\n{}', ["more than 10000 bytes", ""]),
+        ("m.csv", b"a,b\n1\n1,2\n1,2,3\n", ["1 cells, the first line 2", "", "3 cells"]),
+        ("m.csv", b"a\n\xff\nb\n", ["not UTF-8", ""]),
+        ("m.csv", b'a\n"never closed\n' + b"line\n" * 3000 + b"x\n", ["is a quote not closed?"]),
+        ("m.csv", b"a\n5\" pipe\n\"x\"y\n", ["", ""]),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_record_is_told_of_it(tmp_path: Path, name: str, data: bytes, problem: list[str]) -> None:
+    found = told(manifest(tmp_path / name, data))
+    for record, expected in zip(found, problem, strict=False):
+        assert (expected in record.problem) if expected else not record.problem
+    assert len(found) >= len(problem)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        ("m.jsonl", b'[{"a": 1}]', "a JSON array"),
+        ("m.csv", "a,b\n1,2".encode("utf-16"), "UTF-16"),
+        ("m.txt", b"hello", "say its format"),
+        ("m.csv", b"a,a\n1,2\n", "two columns 'a'"),
+        ("m.jsonl.gz", gzip.compress(b'{"a":1}\n' * 500)[:-9], "ends in the middle"),
+        ("m.jsonl.gz", b"\x1f\x8b\x08" + b"x" * 90, "damaged gzip"),
+        ("m.parquet", b"PAR1 but no more", "no Parquet"),
+        ("m.parquet.gz", gzip.compress(b"PAR1"), "Parquet in gzip"),
+    ],
+)
+def test_what_is_no_manifest_is_refused_as_a_whole(tmp_path: Path, name: str, data: bytes, told: str) -> None:
+    with pytest.raises(BatchError, match=told):
+        cut(manifest(tmp_path / name, data))
+
+
+def test_nothing_is_a_manifest_without_items(tmp_path: Path) -> None:
+    for name, data in (
+        ("m.jsonl", b""),
+        ("m.csv", b""),
+        ("m.csv", b"a,b\n"),
+        ("m.jsonl", b"\n\r\n"),
+        ("m.jsonl.gz", gzip.compress(b"")),
+    ):
+        assert cut(manifest(tmp_path / name, data)) == []
+
+
+def test_manifest_that_changes_is_noticed(tmp_path: Path) -> None:
+    found = manifest(tmp_path / "m.jsonl", b"{}\n" * 9)
+    first, *_ = cut(found)
+    (tmp_path / "m.jsonl").write_bytes(b"{}\n" * 8)
+    with pytest.raises(BatchError, match="has changed since this batch began"):
+        list(found.records(first))
+
+
+def test_a_plan_is_short_however_long_a_manifest_is() -> None:
+    planner, size = Planner(1), 5000
+    for at in range(size):
+        planner.add(at * 10, at * 10 + 10, at)
+    rows = planner.parts()
+    assert len(rows) < plans.MOST
+    assert sum(row[3] for row in rows) == size
+    assert [row[2] for row in rows] == [sum(before[3] for before in rows[:at]) for at in range(len(rows))]
+    assert [row[0] for row in rows[1:]] == [row[1] for row in rows[:-1]]
+    even = plans.even(10_000_000)
+    assert len(even) <= plans.MOST
+    assert even[-1][1] == 10_000_000
+
+
+def test_a_bomb_is_read_a_chunk_at_a_time() -> None:
+    bomb = gzip.compress(b"x" * (64 << 20))
+    assert max(map(len, unzipped([bomb], "m"))) <= 1 << 20
+
+
+def test_parts_one_after_the_other_read_the_manifest_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = manifest(tmp_path / "m.jsonl.gz", gzip.compress(b"{}\n\n" * 30))
+    opened: list[int] = []
+    read = FileSource.chunks
+    monkeypatch.setattr(FileSource, "chunks", lambda self, offset: opened.append(offset) or read(self, offset))
+    assert sum(len(list(found.records(part))) for part in cut(found)) == 30
+    assert opened == [0, 0]  # for the plan, and for all of its parts
+
+
+def test_parquet_has_the_same_parts_from_anywhere(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    rows: dict[str, Any] = {"id": list(range(10)), "text": [f"t{at}" for at in range(10)]}
+    parquet.write_table(pyarrow.table(rows), tmp_path / "m.parquet", row_group_size=4)
+    found = open_manifest(FileSource(str(tmp_path / "m.parquet")), "", 100)
+    assert found.columns == ["id", "text"]
+    assert [record.value for record in told(found)] == [[at, f"t{at}"] for at in range(10)]
+    assert [record.value for part in cut(found) for record in found.records(part)] == [[at, f"t{at}"] for at in range(10)]
+    found.close()
+
+
+def test_chunks_do_not_change_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = "\n".join(json.dumps({"text": "ü" * at}) for at in range(40)).encode()
+    whole = [record.value for record in told(manifest(tmp_path / "m.jsonl", data))]
+    monkeypatch.setattr(sources, "CHUNK_BYTES", 7)
+    assert [record.value for record in told(manifest(tmp_path / "m.jsonl", data))] == whole
+    assert parts([[0, 1, 0, 1, 0]])[0].name == "part-00000"

@@ -1,0 +1,226 @@
+"""Runners of a batch: ended at every call of their folder, several at once, asked to stop; nothing is lost, nothing is twice."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.runtime.batches_of_items import Echo, Killed, Mortal, cut, manifest, results, runner
+
+from mlpack_runtime.batch.errors import BatchError
+from mlpack_runtime.batch.writing.claims import Claims
+from mlpack_runtime.batch.writing.local_folder import LocalFolder
+from mlpack_runtime.batch.writing.pieces import Chain, Line, note_of
+
+ITEMS = 7
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> LocalFolder:
+    return LocalFolder(str(tmp_path / "out"), note_of)
+
+
+def lines(number: int = ITEMS) -> str:
+    """A manifest, with a wrong line in the middle of it."""
+    rows = [json.dumps({"id": f"i{at}", "text": f"t{at}"}) for at in range(number)]
+    return "\n".join("nope" if at == 3 else row for at, row in enumerate(rows))
+
+
+def check(folder: Path, number: int = ITEMS) -> None:
+    """That all is as if one runner had done it without a break."""
+    found = results(folder)
+    assert [row["item"] for row in found] == list(range(number))
+    assert [row["status"] for row in found] == [400 if at == 3 else 200 for at in range(number)]
+    assert all(
+        row["answer"] == {"echo": f"t{row['item']}"} and row["id"] == f"i{row['item']}" for row in found if row["status"] == 200
+    )
+    errors = [json.loads(line) for path in sorted(folder.glob("errors/*")) for line in path.read_text().splitlines()]
+    assert errors == [row for row in found if row["status"] >= 400]
+    assert [(row["item"], row["line"]) for row in errors] == [(3, 4)]
+    index = json.loads((folder / "index.json").read_text())
+    assert (index["items"], index["answered"], index["failed"]) == (number, number - 1, 1)
+    status = json.loads((folder / "status.json").read_text())
+    assert (status["state"], status["items"], status["failed"]) == ("complete", number, 1)
+    pieces = [piece for path in sorted(folder.glob("done/*")) for piece in json.loads(path.read_text())["pieces"]]
+    for piece in pieces:
+        told = note_of((folder / piece["name"]).read_bytes())
+        assert (told["sha256"], told["items"]) == (piece["sha256"], str(piece["items"]))
+
+
+def test_all_items_are_answered_in_order(tmp_path: Path, folder: LocalFolder) -> None:
+    service = Echo()
+    status = runner(folder, manifest(tmp_path / "m.jsonl", lines()), service).run()
+    check(tmp_path / "out")
+    assert (status["state"], status["answered"]) == ("complete", ITEMS - 1)
+    assert len(service.asked) == ITEMS - 1
+    assert runner(folder, manifest(tmp_path / "m.jsonl", lines()), Echo()).run()["state"] == "complete"
+    check(tmp_path / "out")
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_runner_ended_at_any_call_is_followed_by_another(tmp_path: Path, after: bool) -> None:
+    """Each boundary in turn: before the call has an effect, and right behind it."""
+    at = 0
+    while True:
+        at += 1
+        out = tmp_path / f"{at}"
+        mortal = Mortal(LocalFolder(str(out), note_of), at, after=after)
+        try:
+            runner(mortal, manifest(tmp_path / "m.jsonl", lines()), Echo()).run()
+        except Killed:
+            service = Echo()
+            free(out)
+            runner(LocalFolder(str(out), note_of), manifest(tmp_path / "m.jsonl", lines()), service).run()
+            check(out)
+            continue
+        break
+    assert at > 20
+
+
+def free(out: Path) -> None:
+    """The claims of a runner that is gone: in these tests its process is not."""
+    for path in out.glob("claims/*"):
+        path.write_text(json.dumps({"owner": "gone", "until": 0}))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 40), st.booleans()), max_size=6), st.integers(1, 4), st.integers(1, 5))
+def test_any_series_of_ends_leaves_one_result_an_item(ends: list[tuple[int, bool]], piece: int, part: int) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as place:
+        source, out = Path(place) / "m.jsonl", Path(place) / "out"
+        for at, after in ends:
+            mortal = Mortal(LocalFolder(str(out), note_of), at, after=after)
+            try:
+                runner(mortal, manifest(source, lines()), Echo(), piece=piece, part=part).run()
+            except Killed:
+                free(out)
+        # The last one may write pieces of another size: where the next begins is what the one before says.
+        runner(LocalFolder(str(out), note_of), manifest(source, lines()), Echo(), piece=2, part=part).run()
+        check(out)
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_runners_at_once_have_one_result_an_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, claimed: bool) -> None:
+    """With claims they share the parts; where claims say nothing (clocks that differ) pieces are still written once."""
+    if not claimed:
+        monkeypatch.setattr(Claims, "take", lambda *_: True)
+    out, number = tmp_path / "out", 60
+    failures: list[BaseException] = []
+
+    def work(at: int) -> None:
+        try:
+            found = manifest(tmp_path / f"m{at}.jsonl", lines(number))
+            one = runner(LocalFolder(str(out), note_of), found, Echo(), piece=1 + at, threads=2, part=7)
+            one.wait = lambda seconds: threading.Event().wait(0.01)
+            one.run()
+        except BaseException as error:  # noqa: BLE001 - told below
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(at,)) for at in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    check(out, number)
+
+
+def test_a_runner_that_is_to_stop_writes_what_is_answered(tmp_path: Path, folder: LocalFolder) -> None:
+    left = [5]
+
+    def going() -> bool:
+        left[0] -= 1
+        return left[0] > 0
+
+    one = runner(folder, manifest(tmp_path / "m.jsonl", lines()), Echo(), piece=100, part=100)
+    one.going = going
+    assert one.run()["state"] == "running"
+    done = len(results(tmp_path / "out"))
+    assert 0 < done < ITEMS
+    service = Echo()
+    assert runner(folder, manifest(tmp_path / "m.jsonl", lines()), service, piece=100, part=100).run()["state"] == "complete"
+    assert len(service.asked) < ITEMS - 1
+    check(tmp_path / "out")
+
+
+def test_failures_are_tried_again_and_listed(tmp_path: Path, folder: LocalFolder) -> None:
+    service = Echo(t0=[500, 500, 200], t1=[500], t2=[503, 503, 200])
+    runner(folder, manifest(tmp_path / "m.jsonl", lines()), service).run()
+    assert [row["status"] for row in results(tmp_path / "out")] == [200, 500, 200, 400, 200, 200, 200]
+    assert [service.asked.count(f"t{at}") for at in range(3)] == [3, 3, 3]
+
+
+def test_a_device_that_does_not_come_back_stops_the_batch(tmp_path: Path, folder: LocalFolder) -> None:
+    """It is not the items' fault: they are not listed, and a later run answers them."""
+    found = manifest(tmp_path / "m.jsonl", lines())
+    with pytest.raises(BatchError, match="status 503") as caught:
+        runner(folder, found, Echo(t4=[503]), piece=100, part=100).run()
+    assert (caught.value.status, caught.value.is_final) == (3, False)
+    assert len(results(tmp_path / "out")) == 4  # what came before is kept
+    runner(folder, manifest(tmp_path / "m.jsonl", lines()), Echo(), part=100).run()
+    check(tmp_path / "out")
+
+
+def test_a_claim_is_a_runners_until_its_time_is_over(folder: LocalFolder, tmp_path: Path) -> None:
+    (part, *_) = cut(manifest(tmp_path / "m.jsonl", lines()))
+    now = [1000.0]
+    first, second = (Claims(folder, 60, lambda: now[0]) for _ in range(2))
+    assert first.take(part)
+    assert not second.take(part)
+    now[0] += 50
+    first.keep(part)
+    now[0] += 50
+    assert not second.take(part)
+    now[0] += 11
+    assert second.take(part)
+    first.keep(part)
+    first.give_back(part)  # it has it no more
+    assert not first.take(part)
+    second.give_back(part)
+    assert first.take(part)
+
+
+def test_a_claim_of_a_process_that_is_gone_is_free_at_once(folder: LocalFolder, tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    (part, *_) = cut(manifest(tmp_path / "m.jsonl", lines()))
+    program = (
+        "import sys\nfrom mlpack_runtime.batch.reading import plans\n"
+        "from mlpack_runtime.batch.writing import claims, local_folder, pieces\n"
+        "folder = local_folder.LocalFolder(sys.argv[1], pieces.note_of)\n"
+        "assert claims.Claims(folder).take(plans.Part(0, [0, 1, 0, 1, 0]))"
+    )
+    subprocess.run([sys.executable, "-c", program, folder.uri], check=True)
+    assert Claims(folder).take(part)
+    (folder_path := Path(folder.uri) / "claims/part-00000.json").write_text("?")
+    assert folder_path.is_file()
+    assert Claims(folder).take(part)  # what is no claim holds nobody up
+
+
+def test_drafts_of_those_who_are_gone_are_removed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    LocalFolder(str(out), note_of)
+    (out / ".draft-999999999-00").write_text("half")
+    LocalFolder(str(out), note_of)
+    assert list(out.glob(".draft*")) == []
+
+
+def test_the_piece_that_is_there_says_where_the_next_begins(folder: LocalFolder, tmp_path: Path) -> None:
+    (part, *_) = cut(manifest(tmp_path / "m.jsonl", lines()), 100)
+    one, other = Chain(folder, part), Chain(folder, part)
+    row: Any = [Line(f'{{"item":{at},"id":null,"status":200,"answer":1}}\n'.encode(), failed=False) for at in range(ITEMS)]
+    assert one.add(row[:3])
+    assert not other.add(row[:2])
+    other.read()
+    assert other.done == 3
+    assert other.add(row[3:])
+    one.read()
+    assert one.is_whole
