@@ -29,6 +29,7 @@ _PARAMETERS = {
     "model": ignored,  # clients of services with several have to say one
     "user": ignored,
 }
+_INFINITE = float("inf")
 _SYNONYMS: "Mapping[str, str]" = {}
 
 
@@ -85,7 +86,7 @@ class Embeddings(TokenTask):
                 vectors.append(values[begin * size : (begin + 1) * size])
             else:
                 own = values[begin * size : (begin + length) * size]
-                vectors.append([sum(own[at::size]) / max(1, length) for at in range(size)])
+                vectors.append([_mean(own[at::size]) for at in range(size)])
         return vectors
 
 
@@ -95,10 +96,19 @@ def _is_tokens(value: object) -> bool:
     return type(first) is int or (type(first) is list and bool(first) and type(first[0]) is int)
 
 
+def _mean(values: "list[float]") -> float:
+    """Of one number or more; their sum may be more than a double holds."""
+    mean = sum(values) / len(values)
+    return mean if abs(mean) < _INFINITE else sum(value / len(values) for value in values)
+
+
 def _unit(vector: "list[float]") -> "list[float]":
     """The same direction, of length 1."""
     length: float = max(sum(value * value for value in vector) ** 0.5, 1e-12)
-    return [value / length for value in vector]
+    if length < _INFINITE:
+        return [value / length for value in vector]
+    largest = max(map(abs, vector))
+    return _unit([value / largest for value in vector])
 
 
 def _base64(vector: "list[float]") -> str:
@@ -106,7 +116,12 @@ def _base64(vector: "list[float]") -> str:
     from binascii import b2a_base64
     from struct import pack
 
-    return b2a_base64(pack(f"<{len(vector)}f", *vector), newline=False).decode()
+    try:
+        return b2a_base64(pack(f"<{len(vector)}f", *vector), newline=False).decode()
+    except OverflowError:
+        raise RequestError(
+            "'encoding_format' is base64, which holds float32, and a number of this vector is beyond it: ask for float"
+        ) from None
 
 
 TASK = Embeddings
