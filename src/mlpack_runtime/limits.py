@@ -37,6 +37,8 @@ many letters."""
 _PIXEL_BYTES = 40
 """Of memory, for a pixel of a picture that is read: Pillow holds four bytes for it, a progressive JPEG's coefficients are six more,
 turning and converting it take another four each, and the rest is for the model."""
+_SAMPLE_BYTES = 24
+"""Of memory, for a sample of a sound: as float32 while it is mixed down, padded, put into blocks with its neighbours, resampled."""
 _LEAST, _MOST = 1, 1 << 50
 
 
@@ -74,12 +76,14 @@ class Limits:
 
     `body_bytes`: the body, whatever its form. `json_bytes`: its JSON part, which takes up to 30 times as much memory once it is
     read. `rows`: samples. `text_chars`: of one text, before it is cut to the model's tokens. `id_chars`: of the request's `id`.
-    `image_pixels`: of one picture, as it is sent and as it is resized. `engine_tokens`: rows x longest that the engine is asked for
-    at a time. `waiting_bytes`: tensors that may wait for a worker's engine, together.
+    `image_pixels`: of one picture, as it is sent and as it is resized. `sound_samples`: of all sounds and their channels
+    together. `engine_tokens`: rows x longest that the engine is asked for at a time. `waiting_bytes`: tensors that may wait for a
+    worker's engine, together.
     """
 
     __slots__ = (
-        "_row_axes", "body_bytes", "engine_tokens", "id_chars", "image_pixels", "json_bytes", "rows", "text_chars", "waiting_bytes",
+        "_row_axes", "body_bytes", "engine_tokens", "id_chars", "image_pixels", "json_bytes", "rows", "sound_samples",
+        "text_chars", "waiting_bytes",
     )  # fmt: skip
 
     def __init__(self, environment: "Mapping[str, str]", settings: "Mapping[str, Any]") -> None:
@@ -98,6 +102,7 @@ class Limits:
         self.id_chars = limit("id_chars", 1024)
         longest = (settings.get("tokenizer") or {}).get("max_length") or 0
         self.image_pixels = limit("image_pixels", max(1 << 20, memory / _PIXEL_BYTES))
+        self.sound_samples = limit("sound_samples", max(1 << 20, memory / 2 / _SAMPLE_BYTES))
         self.engine_tokens = limit("engine_tokens", max(1024, longest, memory / 2 / (known.get("token_bytes") or _TOKEN_BYTES)))
         self.waiting_bytes = limit("waiting_bytes", memory / 4)
 

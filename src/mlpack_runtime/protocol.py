@@ -19,11 +19,13 @@ from mlpack_runtime.values import FLOATS, check_strings, nested
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     from mlpack_runtime.ort import Port
     from mlpack_runtime.texts import Text
+
+    Ask = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 HEADER_LENGTH = "inference-header-content-length"
@@ -35,15 +37,17 @@ DEFAULTS = Limits({}, {})
 class Call:
     """A decoded request: either `texts` (strings, or pairs of them) or `inputs`, the caller's `id`, and which outputs it wants,
     each JSON or binary. `classes`: of the outputs that are wanted as their best classes, how many. A task may give `texts` as
-    tokens (`tasks.windows`); `asked` is what it keeps until its answer."""
+    tokens (`tasks.windows`); `asked` is what it keeps until its answer. One that asks the model more
+    than once gives `series` instead: called with what asks, it returns the last outputs."""
 
-    __slots__ = ("asked", "classes", "id", "inputs", "texts", "wanted")
+    __slots__ = ("asked", "classes", "id", "inputs", "series", "texts", "wanted")
 
     def __init__(self) -> None:
         self.asked: Any = None
         self.classes: dict[str, int] = {}
         self.id: str | None = None
         self.inputs: dict[str, Tensor] = {}
+        self.series: Callable[[Ask], Mapping[str, Tensor]] | None = None
         self.texts: list[Text] | None = None
         self.wanted: list[tuple[str, bool]] = []  # (output, binary)
 

@@ -251,6 +251,8 @@ class Service:
 
     def _outputs(self, record: telemetry.Record, call: Call) -> "tuple[Mapping[str, Tensor], Clock]":
         record.asked, record.batch = True, call.batch
+        if call.series is not None:
+            return call.series(lambda inputs: self._predict(_of_inputs(inputs), record)), Clock(record)
         return self._predict(call, record), Clock(record)
 
     def _directly(self, call: Call, record: telemetry.Record) -> "Mapping[str, Tensor]":
@@ -369,6 +371,12 @@ def _keys(made: "Mapping[str, object]") -> str:
     """Which keys an object has, in words; of many the first."""
     first = [quoted(key) for key, _ in zip(made, range(5), strict=False)]
     return ", ".join(first) + (f" and {len(made) - 5} more" if len(made) > 5 else "") if made else "no keys"
+
+
+def _of_inputs(inputs: "Mapping[str, Tensor]") -> Call:
+    call = Call()
+    call.inputs = dict(inputs)
+    return call
 
 
 def _kind(value: object) -> str:

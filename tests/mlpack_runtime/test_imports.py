@@ -137,7 +137,16 @@ def test_bench_load_imports_nothing_else(tiny: Path, tmp_path: Path) -> None:
 
 RUNTIME = ["tensor", "jsontext", "limits", "texts", "ort", "model", "values", "protocol", "shapes", "telemetry", "service", "loop"]
 RUNTIME += ["failure", "snapshot", "starting", "bench", "routes", "hooks", "encodings", "classification", "media"]
-RUNTIME += ["fetching", "fetching.download", "fetching.network", "fetching.policy"]
+RUNTIME += [
+    "sounds",
+    "sounds.listening",
+    "sounds.resampling",
+    "sounds.wave",
+    "fetching",
+    "fetching.download",
+    "fetching.network",
+    "fetching.policy",
+]
 RUNTIME += ["triggers.answers", "triggers.dispatch", "triggers.records", "triggers.settings", "triggers.sources"]
 WORKER = [
     "aws",

@@ -86,7 +86,8 @@ def message(answer: dict[str, Any]) -> str:
 
 def test_the_modules_are_those_of_the_table() -> None:
     pictures = {"image-classification", "object-detection"}  # test_picture_tasks
-    assert set(SETTINGS) | pictures == set(tasks.NAMES)
+    sounds = {"audio-classification", "automatic-speech-recognition"}  # test_sounds
+    assert set(SETTINGS) | pictures | sounds == set(tasks.NAMES)
 
 
 def test_a_text_has_labels_the_best_first(serving: Callable[..., Service]) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlpack_runtime.tasks.requests import Task
 
 NAMES = ("text-classification", "token-classification", "question-answering", "embeddings", "rerank", "image-classification",
-         "object-detection")  # fmt: skip
+         "object-detection", "audio-classification", "automatic-speech-recognition")  # fmt: skip
 """Each is a module here, with `_` for `-` and its class as `TASK`; a package carries its own task's alone."""
 
 
