@@ -5,15 +5,20 @@ body that ends early, or is framed wrongly, is a `MalformedError`, never a short
 Will not: know what a request or an answer means, or write a head.
 """
 
+from socket import MSG_DONTWAIT, SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET
+from struct import pack
 from time import monotonic
 
 from mlpack_runtime.serving.http_head import MalformedError, begins_well, chunk_size, fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from mmap import mmap
     from socket import socket
-    from typing import Protocol
+    from typing import Protocol, TypeVar
+
+    T = TypeVar("T")
 
     class Share(Protocol):
         """How much a body may have. Both raise where it is too much."""
@@ -112,13 +117,20 @@ class Body:
 
 
 class Wire:
-    """A connected socket, and what was received of it beyond what was asked for."""
+    """A connected socket, and what was received of it beyond what was asked for.
 
-    __slots__ = ("_received", "socket")
+    The system keeps the times of a plain socket. Python would keep them with two calls more for each of ours (its mode is set, and
+    it is polled), and in each of them the interpreter goes to another thread.
+    """
+
+    __slots__ = ("_is_plain", "_received", "socket")
 
     def __init__(self, connected: "socket") -> None:
         self.socket = connected
         self._received = bytearray()
+        self._is_plain = not hasattr(connected, "do_handshake")  # TLS reads when it writes, and keeps its own time
+        if self._is_plain:
+            connected.settimeout(None)
 
     @property
     def pending(self) -> bool:
@@ -130,9 +142,10 @@ class Wire:
         """Whether the other side has sent nothing, not even its end, since what was asked for."""
         if self._received:
             return False
-        self.socket.settimeout(0)
+        if not self._is_plain:
+            self.socket.settimeout(0)
         try:
-            self._received += self.socket.recv(1)
+            self._received += self.socket.recv(1, MSG_DONTWAIT if self._is_plain else 0)
         except BlockingIOError:
             return True
         except OSError as error:  # TLS says so in its own words
@@ -200,8 +213,8 @@ class Wire:
         """All of it. Raises TimeoutError when the other side takes too long to take it."""
         left = memoryview(data)
         while left:
-            self.socket.settimeout(pace.left(len(data) - len(left)))
-            left = left[self.socket.send(left[: 4 * PIECE_BYTES]) :]
+            self._allow(pace.left(len(data) - len(left)), SO_SNDTIMEO)
+            left = left[_timely(self.socket.send, left[: 4 * PIECE_BYTES]) :]
 
     def linger(self, seconds: float) -> None:
         """Say that nothing more will be sent, and read on for a while: a connection that is closed on bytes that nobody read takes
@@ -221,8 +234,8 @@ class Wire:
         del self._received[:size]
         share.take(body)
         while body.size < ends:
-            self.socket.settimeout(pace.left(body.size))
-            if not body.receive(self.socket, ends):
+            self._allow(pace.left(body.size), SO_RCVTIMEO)
+            if not _timely(body.receive, self.socket, ends):
                 raise MalformedError(f"the body ends {ends - body.size} bytes early")
             share.take(body)
 
@@ -231,8 +244,8 @@ class Wire:
         del self._received[:]
         while True:
             share.take(body)
-            self.socket.settimeout(pace.left(body.size))
-            if not body.receive(self.socket, 1 << 62):
+            self._allow(pace.left(body.size), SO_RCVTIMEO)
+            if not _timely(body.receive, self.socket, 1 << 62):
                 return
 
     def _line(self, pace: Pace, passed: int, limit: int) -> bytes:
@@ -273,8 +286,24 @@ class Wire:
         return bool(part)
 
     def _receive(self, seconds: float, most: int = PIECE_BYTES) -> bytes:
-        self.socket.settimeout(seconds)
-        return self.socket.recv(most)
+        self._allow(seconds, SO_RCVTIMEO)
+        return _timely(self.socket.recv, most)
+
+    def _allow(self, seconds: float, option: int) -> None:
+        """Let the next call for reading (`SO_RCVTIMEO`) or writing (`SO_SNDTIMEO`) wait that long."""
+        if not self._is_plain:
+            self.socket.settimeout(seconds)
+            return
+        micros = max(1, int(seconds * 1e6))  # 0 would be for ever
+        self.socket.setsockopt(SOL_SOCKET, option, pack("ll", *divmod(micros, 1_000_000)))
+
+
+def _timely(function: "Callable[..., T]", *arguments: object) -> "T":
+    """What a call to a socket gives. Raises TimeoutError."""
+    try:
+        return function(*arguments)
+    except BlockingIOError:  # the system's word for a time that it kept
+        raise TimeoutError("timed out") from None
 
 
 def _plain_lines(received: bytearray, start: int, end: int) -> None:
