@@ -115,6 +115,21 @@ def test_a_batch_waits_for_company_but_not_for_ever() -> None:
     assert device.sizes == [4, 1]
 
 
+def test_joining_a_batch_that_waits_wakes_nobody() -> None:
+    with running(Device(), max_batch=16, max_wait_s=60) as batcher:
+        looks, due_s = [], batcher._waiting.due_s
+
+        def counted(wait_s: float) -> float:
+            looks.append(batcher._waiting.rows)
+            return due_s(wait_s)
+
+        batcher._waiting.due_s = counted  # type: ignore[method-assign]
+        jobs = [batcher.submit([call(number)]) for number in range(16)]
+        for job in jobs:
+            job.wait(ROWS)
+    assert len(looks) <= 3  # for the first, when the batch is full, and once where a thread of its own came late
+
+
 def test_failures_open_the_breaker_and_our_own_probe_closes_it() -> None:
     device = Device()
     with running(device, sample=call(7), breaker=Breaker(failures=2, cooldown_s=0.2)) as batcher:

@@ -9,12 +9,14 @@ Will not: try a call again that the device failed (whoever has it knows better w
 """
 
 import threading
+from _thread import allocate_lock
 from time import monotonic
 
 from mlpack_runtime.backend import BackendError
 from mlpack_runtime.limits import Limits, exceeded, variable
 from mlpack_runtime.serving.batching import Layout, Unit, cut, fitted, join, most_rows, parts, rows_of, together
 from mlpack_runtime.serving.breaker import Breaker
+from mlpack_runtime.serving.run_cost import RunCost
 from mlpack_runtime.serving.waiting import Waiting
 
 TYPE_CHECKING = False
@@ -44,7 +46,9 @@ class Job:
         self._outputs: list[dict[str, Tensor] | None] = [None] * pieces
         self._missing = pieces
         self._error: BackendError | None = None
-        self._done = threading.Event()
+        self._over = False
+        self._done = allocate_lock()  # held until it is over; an Event is two locks and some ten calls more, for every request
+        self._done.acquire()
 
     @property
     def failed(self) -> bool:
@@ -56,19 +60,25 @@ class Job:
         self._outputs[place] = outputs
         self._missing -= 1
         if not self._missing:
-            self._done.set()
+            self._end()
 
     def fail(self, error: BackendError) -> None:
         """It failed; the first reason stays."""
         self._error = self._error or error
-        self._done.set()
+        self._end()
 
     def wait(self, layout: Layout) -> "dict[str, Tensor]":
         """Its outputs, when they are there. Raises BackendError."""
-        self._done.wait()
+        with self._done:
+            pass
         if self._error is not None:
             raise self._error
         return together([one for one in self._outputs if one is not None], layout)
+
+    def _end(self) -> None:
+        if not self._over:
+            self._over = True
+            self._done.release()
 
 
 class Batcher:
@@ -104,6 +114,7 @@ class Batcher:
         """What may wait, and what the engine is asked for at a time; before the start."""
         self._limits = limits
         self._waiting = Waiting(most_tokens=limits.engine_tokens)
+        self._cost = RunCost()
 
     def start(self) -> None:
         """Begin."""
@@ -136,11 +147,12 @@ class Batcher:
         with self._changed:
             refused = self._refusal() or self._wrong(units) or self._full(units)
             if refused is None:
-                now = monotonic()
+                now, was_idle = monotonic(), not self._waiting
                 for unit in units:
                     unit.arrived = now
                 self._waiting.add(units)
-                self._changed.notify_all()
+                if was_idle or self._waiting.rows >= self.max_batch:  # else the batcher would look, and wait on
+                    self._changed.notify_all()
         if refused is not None:
             job.fail(refused)
         return job
@@ -287,13 +299,17 @@ class Batcher:
         try:
             self._began_s = monotonic()
             outputs = self._backend.run(feeds)
-            self.busy_s += monotonic() - self._began_s
+            spent_s = monotonic() - self._began_s
         except BackendError:
             raise
         except Exception as error:
             raise BackendError(f"{type(error).__name__}: {error}", "device") from error
         finally:
             self._began_s = 0.0
+        self.busy_s += spent_s
+        if length:
+            self._cost.add(rows * length, spent_s)
+            self._waiting.run_tokens = self._cost.of_a_run
         try:
             return cut(self.layout, units, outputs, length)
         except BackendError:
