@@ -29,6 +29,34 @@ class OutsideWeights:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """How pictures become a model's input; None: what its own files say. `size`: height and width; `fit`: stretch, crop or pad."""
+
+    size: tuple[int, int] | None = None
+    fit: str | None = None
+    resample: str | None = None
+    scale: float | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    channels: str | None = None
+    layout: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objects:
+    """What a detector's outputs mean. `boxes`, `scores`, `classes`: names of outputs; `iou`: how much boxes may overlap."""
+
+    form: str
+    boxes: str | None = None
+    scores: str | None = None
+    classes: str | None = None
+    coordinates: str | None = None
+    relative: bool | None = None
+    objectness: bool | None = None
+    iou: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Serve:
     """The code around the engine: the user's hooks (`module:function`) and the tokenizer's file."""
 
@@ -56,3 +84,5 @@ class Serve:
     normalize: bool | None = None
     urls: Urls | None = None
     weights: OutsideWeights | None = None
+    image: Image | None = None
+    objects: Objects | None = None

@@ -29,6 +29,11 @@ def modules(task: Mapping[str, Any] | None, further: Mapping[str, Any]) -> tuple
     return (*([tasks.module_of(task["name"])] if task else []), *(MODULES[key] for key in further if key in MODULES))
 
 
+def needs(task: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """What a task's package is made of beside its target's own, by names of the table of wheels."""
+    return ("pictures",) if task and tasks.TASKS[task["name"]].media == "image" else ()
+
+
 def _urls(serve: Serve, task: Mapping[str, Any] | None) -> dict[str, Any] | None:
     urls = serve.urls
     if urls is None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field  # noqa: TID253
 
+from mlpack.recipe.serve.pictures import ImageKeys, ObjectKeys
 from mlpack.recipe.serve.weights import WeightKeys
 from mlpack.recipe.serve_urls import UrlKeys
 from mlpack.recipe.units import Keys, Text
@@ -44,7 +45,8 @@ class ServeKeys(Keys):
     task: Text | None = Field(
         default=None,
         description="how plain requests are read and answered: text-classification, token-classification, question-answering, "
-        "embeddings or rerank; `none`: with tensors [what config.json says, where there are no hooks]",
+        "embeddings, rerank, image-classification or object-detection; `none`: with tensors [what config.json says, where no hooks "
+        "are]",
     )
     output: Text | None = Field(
         default=None, description="the output that the task reads; required where more than one could be meant"
@@ -72,6 +74,8 @@ class ServeKeys(Keys):
     normalize: bool | None = Field(
         default=None, description="whether vectors are scaled to length 1 [sentence-transformers' files]"
     )
+    image: ImageKeys | None = Field(default=None, description="how pictures become the model's input [preprocessor_config.json]")
+    objects: ObjectKeys | None = Field(default=None, description="what a detector's outputs mean [config.json]")
     urls: UrlKeys | None = Field(
         default=None, description="hosts that pictures and sounds may be fetched from; without it a request brings their bytes"
     )

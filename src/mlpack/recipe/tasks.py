@@ -21,7 +21,7 @@ from mlpack.core.serving import Serve
 from mlpack.errors import PassError, RecipeError
 from mlpack.passes.export import tasks as heads
 from mlpack.passes.export.pooling import read_pooling
-from mlpack.recipe import spans
+from mlpack.recipe import pictures, spans
 
 NONE = "none"
 """What a recipe says for no task at all."""
@@ -43,6 +43,10 @@ TASKS: Mapping[str, TaskKind] = {
     "question-answering": TaskKind(axes=2, takes=("start_output", "end_output", "top_k", "threshold")),
     "embeddings": TaskKind(axes=2, takes=("output", "pooling", "normalize")),
     "rerank": TaskKind(axes=2, takes=("output", "labels", "top_k", "threshold", "activation")),
+    "image-classification": TaskKind(
+        axes=2, takes=("output", "labels", "top_k", "threshold", "activation", "image"), media="image"
+    ),
+    "object-detection": TaskKind(axes=3, takes=("labels", "top_k", "threshold", "activation", "image", "objects"), media="image"),
 }
 """A module of the runtime each (`mlpack_runtime.tasks`)."""
 KEYS = tuple(dict.fromkeys(key for kind in TASKS.values() for key in kind.takes))
@@ -51,8 +55,18 @@ _OUTPUTS = ("output", "start_output", "end_output")
 _VECTORS = ("sentence_embedding", "text_embeds", "embeddings", "embedding")
 """Names of outputs with one vector a text, as exporters choose them."""
 _TOKEN_VECTORS = ("last_hidden_state", "token_embeddings")
-_HEADS = {name: name for name in ("text-classification", "token-classification", "question-answering")} | {
-    heads.FEATURES: "embeddings"
+_HEADS = {
+    heads.FEATURES: "embeddings",
+    **{
+        name: name
+        for name in (
+            "text-classification",
+            "token-classification",
+            "question-answering",
+            "image-classification",
+            "object-detection",
+        )
+    },
 }
 _LABELS_MOST = 10_000
 """Of a model whose graph does not say how many columns it has."""
@@ -107,6 +121,8 @@ def settings(recipe: Recipe, steps: Sequence[Step], signature: Signature, *, tok
     if name is None:
         _refuse_keys(serve)
         return None
+    if TASKS[name].media == "image":
+        return _of_pictures(name, serve, signature, folder, config)
     missing = None if tokenized else "a tokenizer: say serve.tokenizer (a huggingface source brings its own)"
     read = {} if missing else _outputs(name, serve, signature, folder)
     if missing is None and read is None:
@@ -118,6 +134,31 @@ def settings(recipe: Recipe, steps: Sequence[Step], signature: Signature, *, tok
         _refuse_keys(serve)
         return None
     return {"name": name, **read, **_labels(name, serve, config, read, signature), **_tokens(name, folder), **_own(name, serve)}
+
+
+def _of_pictures(
+    name: str, serve: Serve, signature: Signature, folder: Path | None, config: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The settings of a task that reads pictures; None where files alone imply it, and leave something open."""
+    processor = _object(folder / "preprocessor_config.json") if folder else {}
+    said = [key for key in ("task", "image", "objects") if getattr(serve, key) is not None]
+    try:
+        image = pictures.image_settings(serve, signature, config, processor)
+        if not said and not processor and "pretrained_cfg" not in config:
+            return None  # which numbers a model takes for bytes cannot be seen
+        if name == "object-detection":
+            more = pictures.detector_settings(serve, signature, config, processor)
+        else:
+            read = _outputs(name, serve, signature, folder)
+            if read is None:
+                raise pictures.NotCertainError(_lacking(name))
+            more = {**read, **_labels(name, serve, config, read, signature)}
+    except pictures.NotCertainError as error:
+        if not said:
+            _refuse_keys(serve)
+            return None
+        raise RecipeError(f"serve.{said[0]}: {name} needs {error}") from None
+    return {"name": name, **more, "image": image, **_own(name, serve)}
 
 
 def task_implied(config: Mapping[str, Any], exported: str | None, *, pooled: bool) -> str | None:
@@ -216,8 +257,7 @@ def _labels(name: str, serve: Serve, config: Mapping[str, Any], read: Mapping[st
     if "labels" not in TASKS[name].takes:
         return {}
     (columns,) = (spec.shape[-1] for spec in signature.outputs if spec.name == read["output"])
-    written = config.get("id2label")
-    names = {str(key): str(value) for key, value in written.items()} if isinstance(written, dict) else {}
+    names = pictures.names_of(config)
     numbers = [int(key) for key in names if key.isdecimal() and len(key) < 10]
     number = columns if isinstance(columns, int) else min(max(numbers) + 1 if numbers else _count(config), _LABELS_MOST)
     labels = [names.get(str(at), f"LABEL_{at}") for at in range(number)]
@@ -231,6 +271,9 @@ def _labels(name: str, serve: Serve, config: Mapping[str, Any], read: Mapping[st
         raise RecipeError(f"serve.task: rerank needs one score a pair, and the model's output {read['output']!r} has {number}")
     if name == "token-classification":
         return {"labels": labels, "aggregation": "simple"}
+    if TASKS[name].media == "image":  # transformers' pipeline looks at the labels' number alone
+        sigmoid = config.get("problem_type") == "multi_label_classification" or number == 1
+        return {"labels": labels, "activation": "sigmoid" if sigmoid else "softmax"}
     return {"labels": labels, "activation": _activation(config, number)}
 
 
@@ -272,7 +315,7 @@ def _tokens(name: str, folder: Path | None) -> dict[str, Any]:
 
 def _own(name: str, serve: Serve) -> dict[str, Any]:
     """What the recipe says itself."""
-    keys = [key for key in TASKS[name].takes if key not in (*_OUTPUTS, "labels")]
+    keys = [key for key in TASKS[name].takes if key not in (*_OUTPUTS, "labels", "image", "objects")]
     return {key: getattr(serve, key) for key in keys if getattr(serve, key) is not None}
 
 

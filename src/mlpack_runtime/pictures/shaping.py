@@ -159,6 +159,14 @@ def shortest(image: "Any", frame: Frame, arguments: "Mapping[str, Any]", limits:
     return _resized(image, frame, size, arguments["resample"], limits)
 
 
+def cover(image: "Any", frame: Frame, arguments: "Mapping[str, Any]", limits: "Limits") -> "Any":
+    """As small as covers `height` and `width`."""
+    width, height = image.size
+    scale = max(arguments["height"] / height, arguments["width"] / width)
+    size = max(arguments["width"], round(width * scale)), max(arguments["height"], round(height * scale))
+    return _resized(image, frame, size, arguments["resample"], limits)
+
+
 def within(image: "Any", frame: Frame, arguments: "Mapping[str, Any]", limits: "Limits") -> "Any":
     """Its shorter side to `size`, or its longer one to `most` where that is less, as DETR has it; `step`: sides are multiples,
     as YOLOS has it."""
@@ -215,6 +223,7 @@ def letterbox(image: "Any", frame: Frame, arguments: "Mapping[str, Any]", limits
 STEPS: "Mapping[str, Callable[[Any, Frame, Mapping[str, Any], Limits], Any]]" = {
     "resize": resize,
     "shortest": shortest,
+    "cover": cover,
     "within": within,
     "inside": inside,
     "crop": crop,

@@ -175,7 +175,7 @@ class Packages:
         further = runtime_settings.settings(self._recipe, task)
         weights = self._recipe.serve.weights if TARGETS[target.kind].device == "cpu" else None  # an engine has its own
         modules = (*runtime_settings.modules(task, further), *(["remote.start"] if weights else []))
-        runtime = self._runtime(target, python, text=tokenizer is not None, modules=modules)
+        runtime = self._runtime(target, python, text=tokenizer is not None, modules=modules, more=runtime_settings.needs(task))
         entry, notes = self._runtime_entry(runtime, target, python)
         content = {
             "model": str(model.tree),
@@ -259,9 +259,11 @@ class Packages:
         self._bases[(reference, target.arch)] = base
         return base
 
-    def _runtime(self, target: Target, python: str, *, text: bool, modules: tuple[str, ...]) -> RuntimeRequest:
-        self._keep(wheels.with_pins(self._lock, python, target.arch, self._own(target)))
-        request = pack.runtime_request(target, python, text, self._lock.wheels[wheels.platform_key(python, target.arch)])
+    def _runtime(
+        self, target: Target, python: str, *, text: bool, modules: tuple[str, ...], more: tuple[str, ...]
+    ) -> RuntimeRequest:
+        self._keep(wheels.with_pins(self._lock, python, target.arch, (*self._own(target), *requirements(more))))
+        request = pack.runtime_request(target, python, text, self._lock.wheels[wheels.platform_key(python, target.arch)], more)
         return dataclasses.replace(request, modules=modules)
 
     def prepare(self, candidate: Candidate) -> None:

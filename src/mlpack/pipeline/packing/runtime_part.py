@@ -58,10 +58,11 @@ class RuntimeRequest:
     modules: tuple[str, ...] = ()
 
 
-def runtime_request(target: Target, python: str, text: bool, pins: tuple[Pin, ...]) -> RuntimeRequest:
-    """The request for a target's runtime part, with the interpreter of this machine that can compile for it."""
+def runtime_request(target: Target, python: str, text: bool, pins: tuple[Pin, ...], more: tuple[str, ...] = ()) -> RuntimeRequest:
+    """The request for a target's runtime part, with the interpreter of this machine that can compile for it. `more`: names in
+    `wheel_rules.NEEDS` that the package's task needs beside the target's own."""
     prefix = LAYER_ROOT if getattr(target.config, "layer", False) else TASK_ROOT
-    needs = TARGETS[target.kind].needs(target.config)
+    needs = (*TARGETS[target.kind].needs(target.config), *more)
     names = set(requirements((*needs, "tokenizer") if text else needs))
     target_pins = tuple(sorted((pin for pin in pins if f"{pin.name}=={pin.version}" in names), key=lambda pin: pin.name))
     if len(target_pins) != len(names):

@@ -21,6 +21,8 @@ ENGINE_CUDA = "onnxruntime-gpu==1.31.1"
 """The same release with the CUDA provider beside it (284 MB); the base must have CUDA 13's libraries: `worker.CUDA_NEEDS`."""
 AWS = ("botocore==1.44.5", "jmespath==1.1.0", "python-dateutil==2.9.0.post0", "six==1.17.0", "urllib3==2.8.0")
 """The client of a worker for SQS, S3 and DynamoDB: boto3's lower layer, without the resources and transfers of boto3."""
+PILLOW = ("pillow==13.0.0",)
+"""Reads and resizes pictures, for the tasks that take them."""
 TENSORRT = {
     "rtx": ("tensorrt-rtx-cu12-bindings==1.7.1.116", "tensorrt-rtx-cu12-libs==1.7.1.116"),
     "lean": ("tensorrt-lean-cu12-bindings==11.4.0.106", "tensorrt-lean-cu12-libs==11.4.0.106"),
@@ -32,6 +34,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "engine-cuda": (ENGINE_CUDA,),
     "tokenizer": (TOKENIZER,),
     "aws": AWS,
+    "pictures": PILLOW,
     "http": (),  # our own modules alone: `runtime_part.SERVER`
     **{f"tensorrt-{flavour}": distributions for flavour, distributions in TENSORRT.items()},
 }
@@ -70,6 +73,39 @@ _AWS_RULES: tuple[Rule, ...] = (
         Rule(pattern=f"{name}-*.dist-info/{file}", to=f"licenses/{name}/", reason="goes with every copy")
         for name in ("botocore", "jmespath", "python_dateutil", "six", "urllib3")
         for file in ("METADATA", "LICENSE*", "NOTICE", "licenses/*")
+    ),
+)
+
+_PILLOW_MODULES = ("ExifTags", "GifImagePlugin", "GimpGradientFile", "GimpPaletteFile", "Image", "ImageChops", "ImageColor",
+    "ImageFile", "ImageMath", "ImageMode", "ImageOps", "ImagePalette", "ImageSequence", "JpegImagePlugin", "JpegPresets",
+    "MpoImagePlugin", "PaletteFile", "PngImagePlugin", "TiffImagePlugin", "TiffTags", "WebPImagePlugin", "__init__", "_binary",
+    "_deprecate", "_typing", "_util", "_version")  # fmt: skip
+_LINKED = "the extension is linked with it, or a library of its own is"
+_PILLOW_LIBRARIES = {
+    "jpeg": "JPEG",
+    **dict.fromkeys(("webp", "webpmux", "webpdemux"), "WebP"),
+    **dict.fromkeys(("tiff", "openjp2", "xcb", "Xau", "zstd", "lzma", "sharpyuv"), _LINKED),
+}
+_PILLOW_RULES: tuple[Rule, ...] = (
+    *(
+        Rule(pattern=f"PIL/{name}.py", to="site/PIL/", reason="opens, turns and resizes JPEG, PNG, WebP and GIF")
+        for name in _PILLOW_MODULES
+    ),
+    *(
+        Rule(pattern=f"PIL/{name}.cpython-*.so", to="site/PIL/", reason="decoders and the geometry")
+        for name in ("_imaging", "_webp")
+    ),
+    *(
+        Rule(pattern=f"pillow.libs/lib{name}-*.so*", to="site/pillow.libs/", reason=reason)
+        for name, reason in _PILLOW_LIBRARIES.items()
+    ),
+    Rule(pattern="pillow.libs/*", to=None, reason="AVIF, fonts and colour profiles, which are not read (9 MB)"),
+    Rule(pattern="PIL/*", to=None, reason="forty other formats, fonts, drawing and windows"),
+    *(
+        Rule(
+            pattern=f"pillow-*.dist-info/{file}", to="licenses/pillow/", reason="goes with every copy: of Pillow and its libraries"
+        )
+        for file in ("METADATA", "licenses/*", "sboms/*")
     ),
 )
 
@@ -149,4 +185,4 @@ RULES: tuple[Rule, ...] = (
 
 def rules_of(needs: tuple[str, ...]) -> tuple[Rule, ...]:
     """The rules for these of `NEEDS`, in order."""
-    return (*(_CUDA_RULES if "engine-cuda" in needs else ()), *RULES)
+    return (*(_CUDA_RULES if "engine-cuda" in needs else ()), *(_PILLOW_RULES if "pictures" in needs else ()), *RULES)

@@ -1,0 +1,207 @@
+"""Tasks that read pictures, from a model's files and from a recipe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mlpack.core.records import Signature, Source, TensorSpec
+from mlpack.core.serving import Image, Objects, Serve
+from mlpack.errors import RecipeError
+from mlpack.recipe import processors, runtime_settings, tasks
+from mlpack.recipe.processors import UnknownError
+from mlpack.recipe.serve.pictures import ImageKeys, ObjectKeys
+
+VIT = {"image_processor_type": "ViTImageProcessorFast", "size": {"height": 32, "width": 32}, "image_mean": [0.5, 0.4, 0.3]}
+DETR = {"feature_extractor_type": "DetrFeatureExtractor", "size": 800, "max_size": 1333, "format": "coco_detection"}
+CLASSIFIER = {"architectures": ["ViTForImageClassification"], "model_type": "vit", "id2label": {"0": "cat", "1": "dog", "2": "fox"}}
+DETECTOR = {"architectures": ["DetrForObjectDetection"], "model_type": "detr", "id2label": {"0": "cat", "1": "dog"}}
+
+
+def spec(name: str, *shape: int | str, dtype: str = "float32") -> TensorSpec:
+    return TensorSpec(name=name, dtype=dtype, shape=shape)
+
+
+PIXELS = spec("pixel_values", "batch", 3, 32, 32)
+FREE = spec("pixel_values", "batch", 3, "height", "width")
+MASK = spec("pixel_mask", "batch", "height", "width", dtype="int64")
+LOGITS = spec("logits", "batch", 3)
+QUERIES = (spec("logits", "batch", 9, 3), spec("pred_boxes", "batch", 9, 4))
+
+
+def look(folder: Path, files: dict[str, Any], inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], **serve: Any) -> Any:
+    """The task of a directory with these files."""
+    place = folder / "model"
+    place.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (place / f"{name}.json").write_text(json.dumps(content))
+    source = Source(format="huggingface" if files else "torch", reference="model")
+    recipe: Any = SimpleNamespace(root=folder, source=source, serve=Serve(**serve))
+    return tasks.settings(recipe, (), Signature(inputs=inputs, outputs=outputs), tokenized=False)
+
+
+def files(config: dict[str, Any], processor: dict[str, Any] | None) -> dict[str, Any]:
+    return {"config": config, **({"preprocessor_config": processor} if processor is not None else {})}
+
+
+def test_a_classifier_is_read_from_its_files(tmp_path: Path) -> None:
+    task = look(tmp_path, files(CLASSIFIER, VIT), (PIXELS,), (LOGITS,))
+    assert task["name"] == "image-classification"
+    assert (task["output"], task["labels"], task["activation"]) == ("logits", ["cat", "dog", "fox"], "softmax")
+    image = task["image"]
+    assert (image["input"], image["mode"]) == ("pixel_values", "RGB")
+    assert image["steps"] == [["resize", {"height": 32, "width": 32, "resample": 2}]]
+    assert image["factors"] == pytest.approx([1 / 255 / 0.5] * 3)
+    assert image["terms"] == pytest.approx([-1, -0.8, -0.6])
+    assert runtime_settings.needs(task) == ("pictures",)
+    assert runtime_settings.needs({"name": "rerank"}) == runtime_settings.needs(None) == ()
+
+
+def test_a_detector_is_read_from_its_files(tmp_path: Path) -> None:
+    task = look(tmp_path, files(DETECTOR, DETR), (FREE, MASK), QUERIES)
+    assert task["objects"] == {"form": "detr", "scores": "logits", "boxes": "pred_boxes", "coordinates": "cxcywh", "relative": True}
+    assert task["image"]["steps"] == [["within", {"size": 800, "most": 1333, "resample": 2}]]
+    assert task["image"]["mask"] == {"name": "pixel_mask", "datatype": "INT64"}
+    assert task["labels"] == ["cat", "dog"]
+    focal = look(
+        tmp_path, files({**DETECTOR, "model_type": "rt_detr"}, {"image_processor_type": "RTDetrImageProcessor"}), (FREE,), QUERIES
+    )
+    assert (focal["objects"]["form"], "most" in focal["objects"]) == ("focal", False)
+    assert focal["image"]["factors"] == [1 / 255] * 3
+
+
+@pytest.mark.parametrize(
+    ("config", "processor", "inputs", "outputs"),
+    [
+        (CLASSIFIER, {**VIT, "image_processor_type": "NewImageProcessor"}, (PIXELS,), (LOGITS,)),
+        (CLASSIFIER, {**VIT, "do_sharpen": True}, (PIXELS,), (LOGITS,)),
+        (CLASSIFIER, {**VIT, "size": {"height": 48, "width": 48}}, (PIXELS,), (LOGITS,)),
+        (CLASSIFIER, {**VIT, "size": {"depth": 48}}, (FREE,), (LOGITS,)),
+        (CLASSIFIER, VIT, (PIXELS, spec("bool_masked_pos", "batch", 4)), (LOGITS,)),
+        (CLASSIFIER, VIT, (spec("pixel_values", "batch", 5, 32, 32),), (LOGITS,)),
+        (CLASSIFIER, VIT, (PIXELS,), (QUERIES[0],)),
+        (DETECTOR, DETR, (PIXELS,), QUERIES),
+        (DETECTOR, DETR, (FREE,), (QUERIES[0],)),
+        ({**DETECTOR, "model_type": "owlvit"}, {"image_processor_type": "OwlViTImageProcessor"}, (FREE,), QUERIES),
+    ],
+)
+def test_what_is_not_certain_is_no_task(tmp_path: Path, config: Any, processor: Any, inputs: Any, outputs: Any) -> None:
+    assert look(tmp_path, files(config, processor), inputs, outputs) is None
+    task = "image-classification" if config is CLASSIFIER else "object-detection"
+    with pytest.raises(RecipeError, match=rf"serve\.task: {task} needs "):
+        look(tmp_path, files(config, processor), inputs, outputs, task=task)
+
+
+def test_without_a_processor_nothing_is_implied(tmp_path: Path) -> None:
+    assert look(tmp_path, files(CLASSIFIER, None), (PIXELS,), (LOGITS,)) is None
+    assert look(tmp_path, files(CLASSIFIER, None), (PIXELS,), (LOGITS,), image=Image(scale=1.0))["image"]["factors"] == [1.0] * 3
+
+
+def test_a_recipe_says_what_files_do_not(tmp_path: Path) -> None:
+    said = Image(size=(20, 30), fit="crop", resample="bicubic", mean=(0.5,), std=(0.25,), channels="bgr")
+    task = look(tmp_path, {}, (spec("x", "batch", 20, 30, 3),), (spec("y", "batch", 2),), task="image-classification", image=said)
+    sides = {"height": 20, "width": 30}
+    assert task["image"] == {
+        "input": "x",
+        "steps": [["cover", {**sides, "resample": 3}], ["crop", sides]],
+        "factors": [1 / 255 / 0.25] * 3,
+        "terms": [-2.0] * 3,
+        "mode": "RGB",
+        "flip": True,
+        "layout": "NHWC",
+    }
+    assert task["labels"] == ["LABEL_0", "LABEL_1"]
+    bytes_ = look(tmp_path, {}, (spec("x", 1, 8, 8, 3, dtype="uint8"),), (spec("y", 1, 2),), task="image-classification")
+    assert (bytes_["image"]["factors"], bytes_["image"]["terms"]) == ([1.0] * 3, [0.0] * 3)
+    gray = look(tmp_path, {}, (spec("x", "batch", 1, 28, 28),), (spec("y", "batch", 2),), task="image-classification")
+    assert (gray["image"]["mode"], len(gray["image"]["factors"])) == ("L", 1)
+
+
+def test_a_recipe_replaces_a_size_that_depends_on_the_picture(tmp_path: Path) -> None:
+    task = look(tmp_path, files(DETECTOR, DETR), (PIXELS,), QUERIES, image=Image(size=(32, 32)))
+    assert task["image"]["steps"] == [["resize", {"height": 32, "width": 32, "resample": 2}]]
+    assert task["image"]["factors"] == pytest.approx([1 / 255 / std for std in (0.229, 0.224, 0.225)])
+    with pytest.raises(RecipeError, match=r"has the height 32, and pictures would get 40: say serve\.image\.size"):
+        look(tmp_path, files(DETECTOR, DETR), (PIXELS,), QUERIES, image=Image(size=(40, 32)))
+
+
+def test_forms_of_detectors(tmp_path: Path) -> None:
+    def objects(said: Objects, *outputs: TensorSpec, labels: tuple[str, ...] | None = ("a", "b")) -> Any:
+        return look(tmp_path, {}, (PIXELS,), outputs, task="object-detection", objects=said, labels=labels)
+
+    yolo = objects(Objects(form="yolo", iou=0.6), spec("output0", "batch", 6, 84))
+    assert yolo["objects"] == {"form": "yolo", "boxes": "output0", "coordinates": "cxcywh", "columns": 6}
+    assert yolo["iou"] == 0.6
+    older = objects(Objects(form="yolo", objectness=True), spec("output0", "batch", 100, 7))["objects"]
+    assert (older["columns"], older["objectness"]) == (7, True)
+    assert objects(Objects(form="yolo"), spec("output0", "batch", 9, 84), labels=None)["objects"]["columns"] == 9
+    anchors = objects(
+        Objects(form="anchors", relative=True), spec("boxes", 1, 9, 4), spec("scores", 1, 9, 3), labels=("Background", "a", "b")
+    )
+    assert anchors["objects"]["background"] == 0
+    lists = objects(Objects(form="lists"), spec("boxes", "n", 4), spec("labels", "n", dtype="int64"), spec("scores", "n"))[
+        "objects"
+    ]
+    assert (lists["classes"], lists["coordinates"], "relative" in lists) == ("labels", "xyxy", False)
+    for said, outputs, message in (
+        (Objects(form="yolo"), (spec("output0", "batch", 9, 84),), "no axis of 6"),
+        (Objects(form="yolo"), (spec("a", 1, 6, 84), spec("b", 1)), "say serve.objects.boxes"),
+        (Objects(form="yolo", boxes="c"), (spec("a", 1, 6, 84),), "serve.objects.boxes is 'c'"),
+        (Objects(form="yolo"), (spec("a", 1, 6, 8, 8),), "no grid"),
+        (Objects(form="lists"), (spec("boxes", 1, 4), spec("scores", 1)), "say serve.objects.classes"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            objects(said, *outputs)
+    with pytest.raises(RecipeError, match="how many labels"):
+        objects(Objects(form="yolo"), spec("output0", "batch", 9, "n"), labels=None)
+    with pytest.raises(RecipeError, match=r"say serve.objects.form"):
+        look(tmp_path, {}, (PIXELS,), QUERIES, task="object-detection")
+
+
+@pytest.mark.parametrize(
+    ("processor", "message"),
+    [
+        ({**VIT, "resample": 9}, "in resample"),
+        ({**VIT, "image_mean": [0.5, 0.5]}, "three numbers"),
+        ({**VIT, "image_std": [0.5, 0, 0.5]}, "three numbers"),
+        ({**VIT, "rescale_factor": "a"}, "a number is needed"),
+        ({**VIT, "size": "large"}, "the size 'large'"),
+        ({**VIT, "size": {"height": -1, "width": 5}}, "-1 in size"),
+        ({**VIT, "size": {"height": True, "width": 5}}, "True in size"),
+        ({"image_processor_type": "ConvNextImageProcessor", "crop_pct": 0, "size": 100}, "the crop_pct 0"),
+        ({"image_processor_type": "ConvNextImageProcessor", "size": {"height": 9, "width": 9}}, "size of height and width"),
+        ({}, "without a name"),
+    ],
+)
+def test_damaged_files_of_processors_are_refused(processor: dict[str, Any], message: str) -> None:
+    with pytest.raises(UnknownError, match=message):
+        processors.pixels_of(processor, {})
+
+
+def test_old_and_harmless_keys_are_understood() -> None:
+    old = {"feature_extractor_type": "ViTFeatureExtractor", "size": 224, "do_normalize": True, "do_convert_rgb": True}
+    old |= {"crop_size": None, "return_tensors": None, "auto_map": None, "size_divisor": False}
+    assert processors.pixels_of(old, {}).steps == (("resize", {"height": 224, "width": 224, "resample": 2}),)
+    assert processors.pixels_of({"size": 256}, {"model_type": "resnet"}).steps[0] == ("shortest", {"size": 292, "resample": 2})
+    assert processors.pixels_of({"size": [20, 30]}, {"model_type": "vit"}).steps[0][1]["width"] == 30
+
+
+def test_timm_is_understood() -> None:
+    settings = {"input_size": [3, 224, 224], "interpolation": "bicubic", "crop_pct": 0.95, "crop_mode": "center"}
+    settings |= {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+    made = processors.timm_pixels(settings)
+    sides = {"height": 224, "width": 224}
+    assert made.steps == (("shortest", {"size": 235, "resample": 3}), ("crop", {**sides, "half": True}))
+    assert made.terms == (-2.0,) * 3
+    for wrong in ({"input_size": [1, 28, 28]}, {"crop_mode": "border"}, {"interpolation": "random"}):
+        with pytest.raises(UnknownError):
+            processors.timm_pixels({**settings, **wrong})
+
+
+def test_keys_become_records() -> None:
+    assert ImageKeys(size=224, mean=(0.5,)).record() == Image(size=(224, 224), mean=(0.5,))
+    assert ObjectKeys(form="yolo", iou=0.5).record() == Objects(form="yolo", iou=0.5)
