@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from mlpack import errors
     from mlpack.core.progress import Progress
     from mlpack.pipeline.library import images
-    from mlpack.pipeline.library.builds import build, diff, explain, plan, rerun_step, run, suggest_recipe
+    from mlpack.pipeline.library.builds import build, diff, explain, plan, rerun_step, run, run_batch, suggest_recipe
     from mlpack.pipeline.library.extensions import PluginRow, plugins, recipe_schema
-    from mlpack.pipeline.library.results import DiffResult, PlanResult, PruneResult, RunResult
+    from mlpack.pipeline.library.results import BatchOptions, BatchResult, DiffResult, PlanResult, PruneResult, RunResult
     from mlpack.pipeline.library.workspace import BuildOptions, Workspace
     from mlpack.pipeline.outcome import BuildResult, Startup, Summary, SummaryRow
     from mlpack.pipeline.outlook import PlannedCandidate
@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 __all__ = [
     "RELEASE_FIELDS",
     "AuditEntry",
+    "BatchOptions",
+    "BatchResult",
     "BuildOptions",
     "BuildRecord",
     "BuildResult",
@@ -106,14 +108,15 @@ __all__ = [
     "registry_template",
     "rerun_step",
     "run",
+    "run_batch",
     "suggest_recipe",
     "why_reserved",
 ]
 
 _HOMES = {
-    "mlpack.pipeline.library.builds": ("build", "diff", "explain", "plan", "rerun_step", "run", "suggest_recipe"),
+    "mlpack.pipeline.library.builds": ("build", "diff", "explain", "plan", "rerun_step", "run", "run_batch", "suggest_recipe"),
     "mlpack.pipeline.library.extensions": ("PluginRow", "plugins", "recipe_schema"),
-    "mlpack.pipeline.library.results": ("DiffResult", "PlanResult", "PruneResult", "RunResult"),
+    "mlpack.pipeline.library.results": ("BatchOptions", "BatchResult", "DiffResult", "PlanResult", "PruneResult", "RunResult"),
     "mlpack.pipeline.library.workspace": ("BuildOptions", "Workspace"),
     "mlpack.core.progress": ("Progress",),
     "mlpack.pipeline.outcome": ("BuildResult", "Startup", "Summary", "SummaryRow"),

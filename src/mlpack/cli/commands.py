@@ -14,7 +14,7 @@ import click
 
 import mlpack
 from mlpack import __distribution__, __version__
-from mlpack.cli import aliases, builds, care, releases, stdout
+from mlpack.cli import aliases, builds, care, releases, running, stdout
 from mlpack.cli import store as cli_store
 from mlpack.core import interrupts
 from mlpack.core.text import sinks, words
@@ -161,38 +161,6 @@ def build(  # noqa: PLR0913 - click hands every option over by itself
 
 
 @cli.command()
-@click.argument("package", type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "--event", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The request. [default: the package's own sample]"
-)
-@click.option(
-    "--memory",
-    "memory_mb",
-    type=click.IntRange(128, 10240),
-    metavar="MB",
-    help="The function's memory. [default: the package's own]",
-)
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.IntRange(1, 900),
-    default=60,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait for an answer.",
-)
-@as_json
-@quiet_option
-@click.pass_obj
-def run(quiet: bool, package: Path, event: Path | None, memory_mb: int | None, timeout_s: int, as_json: bool) -> None:
-    """Boot PACKAGE here and call it, as its target would. PACKAGE is what a build left: its directory, or one artifact's."""
-    with releases.open_console(quiet) as console:
-        result = mlpack.run(package, event=event, memory_mb=memory_mb, timeout_s=timeout_s)
-        console.note(f"booted {result.how}; initialised in {result.init_ms:.0f} ms")
-        releases.print_json(result.answer if as_json else result.body)
-
-
-@cli.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--out", type=releases.NewPath(path_type=Path), help="Keep what the step makes here. [default: it is removed]")
 def step(folder: Path, out: Path | None) -> None:
@@ -200,7 +168,7 @@ def step(folder: Path, out: Path | None) -> None:
     stdout.rows(mlpack.rerun_step(folder, out=out))
 
 
-for _verb in (*builds.VERBS, *releases.VERBS, *aliases.VERBS, *care.VERBS, care.registry_group, *cli_store.VERBS):
+for _verb in (*running.VERBS, *builds.VERBS, *releases.VERBS, *aliases.VERBS, *care.VERBS, care.registry_group, *cli_store.VERBS):
     cli.add_command(_verb)
 care.registry_group.add_command(aliases.policy)
 

@@ -11,14 +11,15 @@ Will not: write a package, or know a target by name.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from mlpack.core.files import temporary
 from mlpack.errors import PackError
 from mlpack.targets import TARGETS, TargetKind
-from mlpack.targets.boot import weight_server
+from mlpack.targets.boot import batch, weight_server
 from mlpack.targets.boot.process import Boot, Means, check_arch, patience
 from mlpack.targets.format import outside, unpacking
 
@@ -72,6 +73,28 @@ def boot(
             target that is not known here.
     """
     return _boot(package, event, _means(package, timeout_s, memory_mb, rie, podman))
+
+
+@contextmanager
+def answering(package: Path, order: batch.Order) -> Iterator[batch.Conversation]:
+    """Let a package answer a manifest here while the block runs.
+
+    Args:
+        package: The directory of the package.
+        order: The manifest, and how it is to be answered.
+
+    Raises:
+        PackError: It cannot be started here: it is for another processor, or its form is not known.
+    """
+    package_json = unpacking.describe(package)
+    row = _row(package_json)
+    members = unpacking.by_form if row is None else row.unpack
+    means = _means(package, None, order.memory_mb, None, None)
+    beside = outside.file_of(package, package_json)
+    with ExitStack() as stack:
+        if beside is not None:
+            means = dataclasses.replace(means, weights=stack.enter_context(weight_server.serving(beside)))
+        yield stack.enter_context(batch.answering(package, order, members, means))
 
 
 def boot_layers(package: Path, event: bytes, *, rie: Path | None, podman: Path | None) -> Boot:

@@ -16,6 +16,7 @@ from mlpack_runtime.batch.engines import Engine
 from mlpack_runtime.batch.errors import BatchError
 from mlpack_runtime.batch.jobs import Job, Settings
 from mlpack_runtime.batch.orders import Order, columns_of
+from mlpack_runtime.batch.reading.records import format_of
 from mlpack_runtime.batch.writing.progress import COMPLETE
 from mlpack_runtime.hosting.stop import Stop, on_signals
 from mlpack_runtime.limits import SettingsError
@@ -33,12 +34,11 @@ def main(arguments: "list[str]") -> int:
     loaded: model.Model | None = None
     try:
         order, paths = _order(arguments)
-        sys.path.extend(paths)
         stop = Stop()
         on_signals(stop)
         settings = Settings(os.environ)
         loaded = model.load(lambda place, told: open_backend(place, told, lambda text: _emit(None, "WARNING", text)))
-        told = _run(order, loaded, settings, stop)
+        told = _run(order, loaded, settings, stop, paths)
     except (BatchError, SettingsError, BackendError, model.ModelError, ort.OrtError, aws.AwsError) as error:
         status = error.status if isinstance(error, BatchError) else 2 if isinstance(error, SettingsError) else 3
         _emit(loaded, "CRITICAL", f"the batch cannot go on: {error}", status=status)
@@ -47,9 +47,16 @@ def main(arguments: "list[str]") -> int:
     return 0 if told["state"] == COMPLETE else STOPPED
 
 
-def _run(order: Order, loaded: model.Model, settings: Settings, stop: Stop) -> "dict[str, Any]":
+def _run(order: Order, loaded: model.Model, settings: Settings, stop: Stop, paths: "list[str]") -> "dict[str, Any]":
     engine = Engine(loaded)
-    job = Job(order, engine.service, settings, threads=engine.threads, files=True)
+
+    def client() -> "Any":
+        sys.path.extend(paths)  # not before they are needed: a hook finds what is in its package, as elsewhere
+        return aws.client("s3")
+
+    if order.format == "parquet" or format_of(order.manifest) == "parquet":
+        sys.path.extend(paths)
+    job = Job(order, engine.service, settings, threads=engine.threads, files=True, client=client)
     job.going = lambda: not stop.asked
     job.wait = job.pause = stop.wait
     job.say = lambda told: _emit(loaded, "INFO", "batch progress", batch=told)

@@ -170,6 +170,7 @@ class Run:
                     held -= ticket.size
                     size += len(lines[-1].data)
                     self._claims.keep(chain.part)
+                    self._progress.beat(self._counts, len(lines))
                 bounds, spent_s = self.bounds, monotonic() - began_s
                 is_full = len(lines) >= bounds.items or size >= bounds.size or spent_s >= bounds.seconds
                 if lines and (is_full or not hands):

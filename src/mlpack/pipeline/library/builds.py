@@ -10,13 +10,14 @@ Promises:
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlpack.core.environment import AnyPath, Environment
 from mlpack.errors import RecipeError
-from mlpack.pipeline.library.results import DiffResult, PlanResult, RunResult
+from mlpack.pipeline.library.results import BatchOptions, BatchResult, DiffResult, PlanResult, RunResult
 from mlpack.pipeline.library.workspace import BuildOptions, Workspace
 
 if TYPE_CHECKING:
@@ -118,6 +119,47 @@ def run(
     boot = booting.run_package(Path(package), path, programs, memory_mb=memory_mb, timeout_s=timeout_s)
     body = booting.body_of(boot.answer)
     return RunResult(answer=boot.answer, body=body, status=boot.status, init_ms=boot.init_ms, how=boot.how, log=boot.log)
+
+
+def run_batch(
+    package: AnyPath,
+    manifest: AnyPath,
+    *,
+    options: BatchOptions | None = None,
+    progress: Progress | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> BatchResult:
+    """Let a package answer a manifest of many requests here, each of them once.
+
+    Several calls at the same time share a manifest. After a call that was stopped or killed, the next one goes on.
+
+    Args:
+        package: The directory of a build, or of one package.
+        manifest: A file, or s3://bucket/key: JSON Lines, CSV or Parquet, as `docs/how-to/answer-a-manifest.md` has them.
+        options: Where the results go, and what the manifest does not say of itself.
+        progress: Receives the number of items that were answered. None prints nothing.
+        environ: As of `build`; the package's process gets all of them, botocore's own too.
+
+    Returns:
+        Where the results are, and how many items have an answer or an error.
+
+    Raises:
+        RecipeError: There is no package, or the manifest or an option is wrong.
+        PackError: The package fails.
+        ServiceError: S3 fails.
+    """
+    from mlpack.core.progress import Silent
+    from mlpack.pipeline import batches
+    from mlpack.targets.boot.batch import Order
+
+    settings = options or BatchOptions()
+    if settings.memory_mb is not None and not 0 < settings.memory_mb <= _MEMORY_MB_MOST:
+        raise RecipeError(f"memory_mb: {settings.memory_mb!r} is not from 1 to {_MEMORY_MB_MOST:,}")
+    results = None if settings.results is None else os.fspath(settings.results)
+    words = batches.words_of(os.fspath(manifest), results, settings.columns, settings.format)
+    order = Order(words=words, variables=Environment(environ).variables, memory_mb=settings.memory_mb)
+    state = batches.answer(Path(package), order, progress or Silent())
+    return BatchResult(**{name: state[name] for name in ("manifest", "results", "items", "answered", "failed", "parts")})
 
 
 def diff(before: AnyPath, after: AnyPath) -> DiffResult:

@@ -6,9 +6,11 @@ Promises:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mlpack.core.environment import AnyPath
 from mlpack.core.text import words
 
 if TYPE_CHECKING:
@@ -66,6 +68,54 @@ class RunResult:
     init_ms: float
     how: str
     log: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchOptions:
+    """What a manifest does not say of itself.
+
+    Attributes:
+        results: Where the results go: a directory, or s3://bucket/prefix. None is a folder beside the manifest.
+        columns: Of CSV and Parquet: which column, or which columns in a row, a key of the request or an input of the model is.
+            Empty: as the names of the columns say.
+        format: `jsonl`, `csv` or `parquet`. None is as the manifest's name or its first bytes say.
+        memory_mb: The memory that the package's environment states, in MB: more of it is more threads. None is the package's own.
+    """
+
+    results: AnyPath | None = None
+    columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    format: str | None = None
+    memory_mb: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchResult:
+    """A manifest that was answered.
+
+    Attributes:
+        manifest: Its address: an absolute path or s3://bucket/key.
+        results: The folder with the results, likewise.
+        items: How many requests it has.
+        answered: How many of them have an answer.
+        failed: How many have an error, which the files in the folder's `errors/` list.
+        parts: How many parts it was answered in.
+    """
+
+    manifest: str
+    results: str
+    items: int
+    answered: int
+    failed: int
+    parts: int
+
+    def text(self) -> str:
+        """The counts in one line."""
+        failed = f", {self.failed:,} with an error ({self.results}/errors)" if self.failed else ""
+        return f"{words.count(self.items, 'item', 'items')}: {self.answered:,} answered{failed}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The attributes as JSON values."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

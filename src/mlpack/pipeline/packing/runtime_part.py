@@ -35,9 +35,9 @@ from mlpack.targets.format.contents import LAYER_ROOT, TASK_ROOT
 
 VERSION = 1
 """Raised when equal requests would give other bytes."""
-FUNCTION = ("loop", "bench", "hooks", "media", "portions")
+FUNCTION = ("loop", "batch.main", "bench", "hooks", "media", "portions")
 """The modules that bootstrap.py starts in a package that is no worker, or imports there by name."""
-SERVER = ("bench", "hooks", "media", "portions", "hosting.serve", "backends.cpu")
+SERVER = ("batch.main", "bench", "hooks", "media", "portions", "hosting.serve", "backends.cpu")
 """The same in a container that serves HTTP alone. A table names its backend, `backends.cpu`."""
 _ELF_MACHINES = {"x86_64": 0x3E, "arm64": 0xB7}
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 STATUS = "status.json"
 RUNNING, COMPLETE = "running", "complete"
 EVERY_S = 10.0
+_BEAT_S = 1.0
 METRICS = {"batch_items": "Count", "batch_failed": "Count", "batch_progress": "Percent"}
 
 
@@ -55,7 +56,13 @@ class Progress:
         self._model = model
         self._about = about
         self._say = say
-        self._next_s = 0.0
+        self._next_s = self._beat_s = 0.0
+
+    def beat(self, counts: Counts, more: int) -> None:
+        """So many items more are answered, and not written yet: told to who wants to know, once a second."""
+        if self._say is not None and monotonic() >= self._beat_s:
+            self._beat_s = monotonic() + _BEAT_S
+            self._say({"state": RUNNING, **self._about, **counts.to_json(), "done": counts.done + more})
 
     def wrote(self, piece: "Piece", counts: Counts) -> None:
         """A piece is there."""
@@ -67,7 +74,7 @@ class Progress:
         now = strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(time()))
         told = {"state": state, **self._about, **counts.to_json(), "updated": now}
         if self._say is not None:
-            self._say(told)
+            self._say({**told, "done": counts.done})
         if state == COMPLETE or monotonic() >= self._next_s:
             self._next_s = monotonic() + EVERY_S
             self._write(told)
