@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlpack_runtime.backend import Backend
     from mlpack_runtime.texts import Text
 
-    Opener = Callable[[str, Mapping[str, Any]], Backend]
+    Opener = Callable[[str, Mapping[str, Any]], Backend | ort.Session]
 
 SCHEMA = 1
 MB_PER_VCPU = 1769  # AWS: "at 1,769 MB a function has the equivalent of one vCPU"
@@ -219,17 +219,30 @@ def directory() -> str:
     raise ModelError(f"no model.json in {' or '.join(places)}: was the package unpacked whole, and its layer attached?")
 
 
+def has_several(place: str) -> bool:
+    """Whether the package has several models, of which `place` holds the list."""
+    return os.path.isdir(os.path.join(os.path.dirname(place), "models"))
+
+
+def first(place: str) -> str:
+    """Where the model is that a process loads first: `place`, or that of the default one of several."""
+    if not has_several(place):
+        return place
+    return os.path.join(os.path.dirname(place), "models", read_settings(place)["default"])
+
+
 def threads(memory_mb: float) -> int:
     """Engine threads for this much memory: one for each vCPU that comes with it, at least one."""
     return max(1, round(memory_mb / MB_PER_VCPU))
 
 
-def load(opener: "Opener | None" = None) -> Model:
-    """Open the package in this process, behind the backend of `opener` where there is one (`backend.open_backend`), else straight
-    behind the CPU engine. Raises ModelError, ort.OrtError, and BackendError where `opener` does."""
+def load(opener: "Opener | None" = None, at: "str | None" = None) -> Model:
+    """Open the package in this process, or the model of the directory `at`, behind the backend of `opener` where there is one
+    (`backend.open_backend`), else straight behind the CPU engine. Raises ModelError, ort.OrtError, and BackendError where `opener`
+    does."""
     stages: dict[str, float] = {}
     tune_allocator()
-    place = timed(stages, "find", directory)
+    place = at or timed(stages, "find", directory)
     settings = timed(stages, "settings", lambda: read_settings(place))
     tokenizer = Beside(lambda: timed(stages, "tokenizer", lambda: _tokenizer(place, settings)))
     if settings.get("tokenizer"):
@@ -252,9 +265,10 @@ def load(opener: "Opener | None" = None) -> Model:
     return model
 
 
-def describe() -> Described:
-    """What the package says of itself, without its engine and its graph, which need not be there. Raises ModelError."""
-    place = directory()
+def describe(at: "str | None" = None) -> Described:
+    """What the package (that `at` a directory) says of itself, without its engine and its graph, which need not be there. Raises
+    ModelError."""
+    place = at or directory()
     path, settings = os.path.join(place, "model.json"), read_settings(place)
     return Described(place, settings, _ports(path, settings, "inputs"), _ports(path, settings, "outputs"))
 

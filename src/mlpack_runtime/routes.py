@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from mlpack_runtime.model import Model
+    from mlpack_runtime.model import Described
 
-_BEGINNINGS: "tuple[list[str], ...]" = ([], ["health"], ["models"], ["requests"])
+_BEGINNINGS: "tuple[list[str], ...]" = ([], ["health"], ["models"], ["requests"], ["repository"])
+MODEL_HEADER = "mlpack-model"
+"""Which model a request is for, where a package has several and no path says it."""
 _DEPTH = 64  # of a path that is looked at
 VERSION = "0.1.0"
 """Of the server, which is mlpack's own: what `GET /v2` says. The model's is in its metadata."""
 
 
-def find(loaded: "Model", method: str, path: str) -> "Callable[[], Any] | None":
+def find(loaded: "Described", method: str, path: str) -> "Callable[[], Any] | None":
     """A function that gives the JSON value at this path, or None for a request to the model. Raises RequestError: 404 or 405."""
     prefix, parts = split(path)
     if parts is not None:
@@ -52,7 +54,7 @@ def split(path: str) -> "tuple[list[str], list[str] | None]":
     return (parts, None) if at is None else (parts[:at], parts[at + 1 :])
 
 
-def _protocol(loaded: "Model", method: str, parts: "list[str]") -> "Callable[[], Any] | None":
+def _protocol(loaded: "Described", method: str, parts: "list[str]") -> "Callable[[], Any] | None":
     path = "/v2/" + "/".join(parts)
     if parts[:1] == ["models"] and len(parts) > 1:
         if parts[1] != loaded.name:

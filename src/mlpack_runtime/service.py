@@ -130,6 +130,15 @@ class Service:
         body = {"warm": True, "model": self.model.name, "version": self.model.version, "trace_id": telemetry.trace_id({})}
         return Reply(200, jsontext.dumps(body).encode(), {"content-type": JSON})
 
+    def described(self, name: "str | None") -> model.Described:  # noqa: ARG002  (where there are several, it says which)
+        """What the model that a message is for says of itself."""
+        return self.model
+
+    def takes(self, parts: "list[str]") -> bool:
+        """Whether a body is read at this path of the protocol, given as what stands behind `/v2`."""
+        loaded = self.model
+        return parts in (["models", loaded.name, "infer"], ["models", loaded.name, "versions", loaded.version, "infer"])
+
     def restored(self, spent_ms: float) -> None:
         """Tell in the next line a cold start that was the restore of a snapshot: this took `spent_ms` after it."""
         self._cold, self.model.stages_ms = True, {"restore": spent_ms}
@@ -325,6 +334,8 @@ def fits(size: int, limit: int) -> None:
 
 def open_service() -> Service:
     """Load the package in this process. Raises ModelError or OrtError: a package that cannot serve must not start."""
+    if model.has_several(place := model.directory()):
+        return _later("several.service").open_several(place, model.read_settings(place))  # type: ignore[no-any-return]
     return Service(model.load())
 
 

@@ -55,6 +55,8 @@ class Process:
         self.loading = False
         self._breaker = Breaker(settings.failures, settings.cooldown_s)
         self._batcher: Batcher | None = None
+        self.tell_ready: Callable[[], None] = lambda: None
+        """Writes the line of the start."""
 
     def run(self) -> int:
         """Load, serve, and end when asked. Raises what loading raises."""
@@ -67,9 +69,34 @@ class Process:
         if loaded is None:
             emit(None, "INFO", "ended", reason=self.stop.reason, status=self.stop.code)
             return self.stop.code
+        service = self._serve(loaded)
+        service.room = service.room or JsonRoom()
+        batcher = self._batcher
+        assert batcher is not None
+        self._begin(loaded, service)
+        self.server.service = service
+        self.tell_ready()
+        self._watch(batcher)
+        return self._drain(loaded, batcher)
+
+    def _serve(self, loaded: model.Model) -> Service:
+        """The service of what is loaded, and how deadlines reach it."""
+        if model.has_several(place := model.directory()):
+            __import__("mlpack_runtime.hosting.several")  # by name: only packages of several models have it
+            several: Service = sys.modules["mlpack_runtime.hosting.several"].serve(self, place, loaded)
+            return several
+        batcher, predict, found = self.batch(loaded)
+        self._batcher, self.server.limit = batcher, predict.limit
+        self.tell_ready = lambda: self.tell_start(loaded, found, batcher)
+        service = Service(loaded, predict)
+        service.observe = self.server.metrics.observe if self.server.metrics else None
+        return service
+
+    def batch(self, loaded: model.Model, caller: "threading.local | None" = None) -> "tuple[Batcher, Batched, Found]":
+        """A batcher for a model, at work, what asks it, and what was found out about the model."""
         assert not isinstance(loaded.session, ort.Session)
         found = probe(loaded, loaded.session)
-        batcher = self._batcher = Batcher(
+        batcher = Batcher(
             loaded.session,
             found.layout,
             max_batch=self.settings.max_batch,
@@ -80,16 +107,11 @@ class Process:
         batcher.hold_to(loaded.limits)
         batcher.on_sticky = lambda error: self.stop.ask(f"the device is lost: {error}", LOST)
         batcher.start()
-        predict = Batched(loaded, batcher)
-        service = Service(loaded, predict)
-        service.room = JsonRoom()
-        service.observe = self.server.metrics.observe if self.server.metrics else None
-        self._begin(loaded, service)
-        self.server.limit = predict.limit
-        self.server.service = service
-        self._tell_start(loaded, found, batcher)
-        self._watch(batcher)
-        return self._drain(loaded, batcher)
+        return batcher, Batched(loaded, batcher, caller), found
+
+    def gather(self, batchers: Batcher) -> None:
+        """Watch several batchers as one."""
+        self._batcher = batchers
 
     def _begin(self, loaded: model.Model, service: Service) -> None:
         """Start what takes requests beside HTTP."""
@@ -109,7 +131,7 @@ class Process:
 
         def load() -> None:
             try:
-                outcome.append(model.load(lambda place, told: open_backend(place, told, lambda text: emit(None, "WARNING", text))))
+                outcome.append(self.open(model.first(model.directory())))
             except BaseException as error:  # noqa: BLE001  (it is raised again where somebody waits for it)
                 outcome.append(error)
             done.set()
@@ -124,7 +146,11 @@ class Process:
             raise outcome[0]
         return outcome[0]
 
-    def _tell_start(self, loaded: model.Model, found: Found, batcher: Batcher) -> None:
+    def open(self, place: str) -> model.Model:
+        """The model in a directory, behind its backend."""
+        return model.load(lambda folder, told: open_backend(folder, told, lambda text: emit(None, "WARNING", text)), place)
+
+    def tell_start(self, loaded: model.Model, found: Found, batcher: Batcher) -> None:
         assert not isinstance(loaded.session, ort.Session)
         emit(
             loaded,

@@ -76,10 +76,11 @@ class Consumer:
         if delivery.lost:
             self._keeper.drop(delivery)
             return
-        letter, model = Letter(delivery.attributes, delivery.message_id, delivery.trace), self._service.model
+        letter = Letter(delivery.attributes, delivery.message_id, delivery.trace)
         try:
             opened = self._open(delivery)
             letter = Letter(opened.attributes, delivery.message_id, delivery.trace)
+            model = self._service.described(letter.attributes.get("model"))
             letters.check(letter, model)
         except RequestError as error:
             if not letters.is_name(letter.request_id):
@@ -141,7 +142,7 @@ class Consumer:
                 self._room.give_back(size)
 
     def _write(self, delivery: "Delivery", letter: Letter, reply: Reply) -> None:
-        model = self._service.model.name
+        model = self._service.described(letter.attributes.get("model")).name
         trace_id = reply.headers[telemetry.TRACE_HEADER]
         try:
             self._results.put(model, letter.request_id, results.document(reply, letter.request_id, trace_id))

@@ -7,7 +7,7 @@ Will not: read a body.
 from time import time
 from urllib.parse import quote
 
-from mlpack_runtime import protocol, telemetry
+from mlpack_runtime import protocol, routes, telemetry
 from mlpack_runtime.limits import quoted
 from mlpack_runtime.protocol import RequestError
 
@@ -34,6 +34,7 @@ class Letter:
             telemetry.TRACE_HEADER: attributes.get("trace_id"),
             "x-amzn-trace-id": trace,
             protocol.HEADER_LENGTH: attributes.get(protocol.HEADER_LENGTH),
+            routes.MODEL_HEADER: attributes.get("model"),
         }
         self.headers = {name: value for name, value in headers.items() if value}
 

@@ -39,10 +39,11 @@ BUSY_S = 1.0
 class Batched:
     """What a service asks for outputs. A thread answers one caller at a time, so what it knows of that caller stays with it."""
 
-    def __init__(self, model: "Model", batcher: "Batcher") -> None:
+    def __init__(self, model: "Model", batcher: "Batcher", caller: "threading.local | None" = None) -> None:
+        """`caller`: what a thread knows of its caller, where several models share it."""
         self._model = model
         self._batcher = batcher
-        self._caller = threading.local()
+        self._caller = caller or threading.local()
 
     def limit(self, until_s: "float | None") -> None:
         """Until when (by `monotonic`) this thread's caller waits; None: for ever. It stays so until said otherwise."""

@@ -87,8 +87,7 @@ class Server:
         _, parts = routes.split(head.path)
         if parts is None:
             return True
-        model = self.service.model
-        return parts in (["models", model.name, "infer"], ["models", model.name, "versions", model.version, "infer"])
+        return self.service.takes(parts)
 
     def answer(self, head: Request, body: "Content", spent_s: float) -> "Answer":
         """(status, headers, body) for a request whose head was here `spent_s` before the rest of it."""

@@ -14,7 +14,7 @@ from mlpack_runtime import telemetry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mlpack_runtime.model import Described
     from mlpack_runtime.telemetry import Record
@@ -97,6 +97,14 @@ class Metrics:
         self._stages: dict[str, Histogram] = {}
         self._statuses: dict[int, int] = {}
         self._refusals: dict[int, int] = {}
+        self._children: dict[str, tuple[Described, Metrics]] = {}
+
+    def of(self, model: "Described") -> "Callable[[Record], None]":
+        """What counts the requests to one of several models, which have the model's labels."""
+        with self._lock:
+            if model.name not in self._children:
+                self._children[model.name] = (model, Metrics())
+            return self._children[model.name][1].observe
 
     def observe(self, record: "Record") -> None:
         """Count a request that has a line in the log."""
@@ -128,32 +136,34 @@ class Metrics:
         is_open = "application/openmetrics-text" in accepted
         labels = telemetry.identity(model) if model else {}
         with self._lock:
-            lines = [line for part in self._parts(labels, is_open=is_open) for line in part]
+            counted = [(labels, self), *((telemetry.identity(other), child) for other, child in self._children.values())]
+            families = [list(each._parts(own, is_open=is_open)) for own, each in counted]
+        # A family's samples stand together, whichever model they are of; the process's own counts only what no model had.
+        lines = [line for rows in zip(*families, strict=True) for line in (*rows[0][0], *(row for _, each in rows for row in each))]
         for gauge in (*gauges, *_process()):
             name = f"{gauge.name}_total" if gauge.counts else gauge.name
             lines += _head(gauge.name, "counter" if gauge.counts else "gauge", gauge.text, gauge.unit, is_open=is_open)
             lines.append(f"{name}{_labels(labels if gauge.name.startswith('mlpack') else {})} {_number(gauge.value)}")
         return (OPEN if is_open else PLAIN), ("\n".join([*lines, *(["# EOF"] if is_open else [])]) + "\n").encode()
 
-    def _parts(self, labels: "Mapping[str, str]", *, is_open: bool) -> "Iterator[list[str]]":
+    def _parts(self, labels: "Mapping[str, str]", *, is_open: bool) -> "Iterator[tuple[list[str], list[str]]]":
+        """The head and the samples of each family."""
+        silent = bool(self._children)
         for family in self._families.values():
             histogram = family.histogram
             kind = "histogram" if histogram else "counter"
-            yield _head(family.name, kind, family.text, family.unit, is_open=is_open)
-            yield (
-                _rows(family.name, histogram, labels)
-                if histogram
-                else [f"{family.name}_total{_labels(labels)} {_number(family.counter)}"]
-            )
-        yield _head("mlpack_stage_seconds", "histogram", "Time that a request spent in a stage.", "seconds", is_open=is_open)
-        for stage, histogram in self._stages.items():
-            yield _rows("mlpack_stage_seconds", histogram, {**labels, "stage": stage})
+            head = _head(family.name, kind, family.text, family.unit, is_open=is_open)
+            counter = [f"{family.name}_total{_labels(labels)} {_number(family.counter)}"]
+            yield head, [] if silent else _rows(family.name, histogram, labels) if histogram else counter
+        head = _head("mlpack_stage_seconds", "histogram", "Time that a request spent in a stage.", "seconds", is_open=is_open)
+        stages = [_rows("mlpack_stage_seconds", each, {**labels, "stage": stage}) for stage, each in self._stages.items()]
+        yield head, [row for rows in stages for row in rows]
         for name, counts, text in (
             ("mlpack_requests", self._statuses, "Requests that have a line in the log, by their status."),
             ("mlpack_refusals", self._refusals, "What was refused without a line in the log, by its status."),
         ):
-            yield _head(name, "counter", text, "", is_open=is_open)
-            yield [f"{name}_total{_labels({**labels, 'status': str(status)})} {count}" for status, count in sorted(counts.items())]
+            rows = [f"{name}_total{_labels({**labels, 'status': str(status)})} {count}" for status, count in sorted(counts.items())]
+            yield _head(name, "counter", text, "", is_open=is_open), rows
 
 
 def _head(name: str, kind: str, text: str, unit: str, *, is_open: bool) -> "list[str]":

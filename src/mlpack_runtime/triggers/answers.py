@@ -101,9 +101,10 @@ class Answers:
     def _of(self, record: "Record", letter: Letter) -> Outcome:
         if record.refused is not None:
             raise record.refused
-        letters.check(letter, self._service.model)
+        model = self._service.described(letter.attributes.get("model"))
+        letters.check(letter, model)
         again = self._place if record.receives > 1 else None
-        if again is not None and letters.is_done(again.status(self._service.model.name, letter.request_id)):
+        if again is not None and letters.is_done(again.status(model.name, letter.request_id)):
             return Outcome(record, None, failed=False)  # whoever had it before came no further than this
         body = self._body(record, letter)
         if self.go_somewhere and letter.attributes.get(envelopes.ATTRIBUTE) != envelopes.NONE:
@@ -123,7 +124,8 @@ class Answers:
         """What was written: the answer, or that it is too large for where answers go."""
         if self._place is None or not letters.is_name(letter.request_id):
             return reply
-        model, trace_id = self._service.model.name, reply.headers[telemetry.TRACE_HEADER]
+        model = self._service.described(letter.attributes.get("model")).name
+        trace_id = reply.headers[telemetry.TRACE_HEADER]
         try:
             self._place.put(model, letter.request_id, results.document(reply, letter.request_id, trace_id))
         except results.TooLargeError as error:
