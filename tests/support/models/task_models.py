@@ -24,8 +24,8 @@ def sentences(number: int, most: int, seed: int = 0) -> Iterator[str]:
 
 
 def tokenizer(kind: str) -> Any:
-    """transformers' fast tokenizer: `words` (WordPiece, cased), `bytes` (byte-level BPE with a prefix space, as RoBERTa's) or
-    `pieces` (Unigram, as XLM-R's)."""
+    """transformers' fast tokenizer: `words` (WordPiece, cased), `bytes` (byte-level BPE with a prefix space), `bytes-plain`
+    (without one, as RoBERTa's own) or `pieces` (Unigram, as XLM-R's)."""
     import tokenizers
     import transformers
     from tokenizers import processors
@@ -39,10 +39,11 @@ def tokenizer(kind: str) -> Any:
         trained.train_from_iterator(corpus, vocab_size=300, limit_alphabet=90, show_progress=False)
         ends = [(name, trained.token_to_id(name)) for name in ("[SEP]", "[CLS]")]
         trained._tokenizer.post_processor = processors.BertProcessing(*ends)
-    elif kind == "bytes":
-        trained = tokenizers.ByteLevelBPETokenizer(add_prefix_space=True)
+    elif kind.startswith("bytes"):
+        prefix = kind == "bytes"
+        trained = tokenizers.ByteLevelBPETokenizer(add_prefix_space=prefix)
         trained.train_from_iterator(corpus, vocab_size=360, special_tokens=names, show_progress=False)
-        trained._tokenizer.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0), add_prefix_space=True)
+        trained._tokenizer.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0), add_prefix_space=prefix)
     else:
         trained = tokenizers.SentencePieceUnigramTokenizer()
         trained.train_from_iterator(corpus, vocab_size=220, special_tokens=names, unk_token="<unk>", show_progress=False)
