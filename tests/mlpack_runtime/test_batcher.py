@@ -115,6 +115,19 @@ def test_a_batch_waits_for_company_but_not_for_ever() -> None:
     assert device.sizes == [4, 1]
 
 
+def test_a_call_that_is_alone_waits_for_nobody() -> None:
+    device, at_work = Device(), [1]
+    with running(device, max_batch=4, max_wait_s=60) as batcher:
+        batcher.callers = lambda: at_work[0]
+        assert batcher.submit([call(1)]).wait(ROWS)["y"].flat() == [2]
+        at_work[0] = 3  # two more are on the way
+        jobs = [batcher.submit([call(number)]) for number in (2, 3)]
+        assert batcher.waiting == 2
+        jobs.append(batcher.submit([call(4)]))
+        assert [job.wait(ROWS)["y"].flat() for job in jobs] == [[3], [4], [5]]
+    assert device.sizes == [1, 3]
+
+
 def test_joining_a_batch_that_waits_wakes_nobody() -> None:
     with running(Device(), max_batch=16, max_wait_s=60) as batcher:
         looks, due_s = [], batcher._waiting.due_s

@@ -106,12 +106,17 @@ class Process:
         )
         batcher.hold_to(loaded.limits)
         batcher.on_sticky = lambda error: self.stop.ask(f"the device is lost: {error}", LOST)
+        batcher.callers = self._callers()
         batcher.start()
         return batcher, Batched(loaded, batcher, caller), found
 
     def gather(self, batchers: Batcher) -> None:
         """Watch several batchers as one."""
         self._batcher = batchers
+
+    def _callers(self) -> "Callable[[], int] | None":
+        """How to ask how many are at work on a request; None where others than HTTP bring them."""
+        return lambda: self.server.admission.count
 
     def _begin(self, loaded: model.Model, service: Service) -> None:
         """Start what takes requests beside HTTP."""

@@ -22,6 +22,7 @@ from mlpack_runtime.service import Service
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _MARGIN_S = 2.0
@@ -44,6 +45,9 @@ class Worker(Process):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._intake: Intake | None = None
+
+    def _callers(self) -> "Callable[[], int] | None":
+        return None if self.settings.queue_url else super()._callers()
 
     def _begin(self, loaded: model.Model, service: Service) -> None:
         if self.settings.queue_url:

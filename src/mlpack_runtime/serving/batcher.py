@@ -1,10 +1,10 @@
 """The one thread that asks the engine, for whoever hands in a call: dynamic batches, a breaker around the device.
 
-Promises: each call gets its own outputs or its own BackendError, once; a batch closes at `max_batch` rows, or `max_wait_s` after
-its first call came in; turns go round between calls (`waiting`), and choosing a batch takes time by what is taken; a batch that the
-engine refuses is tried call by call, so that only the bad one fails; while the breaker
-is open every call is refused at once ("device"). Calls are decoded and answers written by other threads: the engine lets go of
-the interpreter while it runs.
+Promises: each call gets its own outputs or its own BackendError, once; a batch closes at `max_batch` rows, when everybody who is at
+work on a request waits already (`callers`), or `max_wait_s` after its first call came in; turns go round between calls (`waiting`),
+and choosing a batch takes time by what is taken; a batch that the engine refuses is tried call by call, so that only the bad one
+fails; while the breaker is open every call is refused at once ("device"). Calls are decoded and answers written by other threads:
+the engine lets go of the interpreter while it runs.
 Will not: try a call again that the device failed (whoever has it knows better where), or run two batches at a time.
 """
 
@@ -106,6 +106,8 @@ class Batcher:
         self._stopping = False
         self._lost: BackendError | None = None
         self.on_sticky: Callable[[BackendError], None] = lambda _: None
+        self.callers: Callable[[], int] | None = None
+        """How many are at work on a request, those that wait here among them; None where nobody knows."""
         self.busy_s = 0.0
         """How long the engine has run."""
         self.thread = threading.Thread(target=self._loop, name="engine", daemon=True)
@@ -151,7 +153,7 @@ class Batcher:
                 for unit in units:
                     unit.arrived = now
                 self._waiting.add(units)
-                if was_idle or self._waiting.rows >= self.max_batch:  # else the batcher would look, and wait on
+                if was_idle or self._waiting.rows >= self.max_batch or not self._may_join():  # else it would look, and wait on
                     self._changed.notify_all()
         if refused is not None:
             job.fail(refused)
@@ -236,10 +238,15 @@ class Batcher:
                 self._changed.wait()
                 continue
             due_s = self._waiting.due_s(self._max_wait_s) - monotonic()
-            if due_s > 0 and not self._stopping and self.layout.batched and self._waiting.rows < self.max_batch:
+            is_open = self.layout.batched and self._waiting.rows < self.max_batch and self._may_join()
+            if due_s > 0 and is_open and not self._stopping:
                 self._changed.wait(due_s)
                 continue
             return self._waiting.take(self.max_batch if self.layout.batched else 0)
+
+    def _may_join(self) -> bool:
+        """Whether somebody is on the way here: a call that is alone has nothing to wait for."""
+        return self.callers is None or self.callers() > self._waiting.callers
 
     def _refuse_waiting(self, error: BackendError) -> None:
         for job in self._waiting.clear():

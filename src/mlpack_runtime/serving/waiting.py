@@ -40,6 +40,11 @@ class Waiting:
     def __bool__(self) -> bool:
         return bool(self._callers)
 
+    @property
+    def callers(self) -> int:
+        """How many callers wait."""
+        return len(self._callers)
+
     def add(self, units: "Sequence[Unit]") -> None:
         """A caller's pieces, behind everybody else's. Each owner is added once."""
         for unit in units:
