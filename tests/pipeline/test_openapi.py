@@ -98,7 +98,9 @@ def test_texts_are_told_beside_their_tokens() -> None:
     assert problems(told, "PlainRequest", {"text": "a" * (LIMITS["text_chars"] + 1)})
 
 
-@pytest.mark.parametrize("own", [{"preprocess": "app:f"}, {"task": {"name": "embeddings"}}])
+@pytest.mark.parametrize(
+    "own", [{"preprocess": "app:f"}, {"task": {"name": "embeddings"}, "preprocess": "app:f"}, {"task": {"name": "x"}}]
+)
 def test_what_a_hook_or_task_takes_is_left_open(own: dict[str, Any]) -> None:
     assert problems(document({**SETTINGS, **own}), "PlainRequest", {"anything": 1}) == []
 

@@ -1,7 +1,8 @@
 """A package's OpenAPI 3.1 document: what it takes and answers over HTTP, for generators of clients, gateways and people.
 
 Promises: the same package gives the same bytes; what stands in it holds for every entrance (Lambda, worker, container); limits are
-the package's own, as its runtime computes them. Will not: tell what a user's hook takes; an example of it is there.
+the package's own, as its runtime computes them. What a task takes and answers is in the table of
+`openapi_tasks`. Will not: tell what a user's hook takes; an example of it is there.
 
 Sources: OpenAPI 3.1.1; the Open Inference Protocol's REST API and its binary tensor extension.
 """
@@ -18,6 +19,7 @@ from urllib.parse import quote
 
 from mlpack.errors import PackError
 from mlpack.evaluation.data.calls import DATATYPES
+from mlpack.pipeline.packing.openapi_tasks import TaskForms, task_forms
 
 Schema = dict[str, Any]
 
@@ -51,7 +53,7 @@ def limits_of(sources: Path, settings: Mapping[str, Any]) -> dict[str, int]:
 def document(settings: Mapping[str, Any], sample: Mapping[str, Any], limits: Mapping[str, int]) -> bytes:
     """The document of the package with this model.json. `sample`: a request that it answers; `limits`: those of `limits_of`."""
     model = f"/v2/models/{quote(settings['name'], safe='')}"
-    infer = _infer(settings, sample)
+    infer, forms = _infer(settings, sample), task_forms(settings.get("task"), limits)
     paths = {
         "/": {
             "post": {**infer, "operationId": "call"},
@@ -64,6 +66,7 @@ def document(settings: Mapping[str, Any], sample: Mapping[str, Any], limits: Map
         f"{model}/ready": _get("modelReady", "Whether the model takes requests.", "ModelReady"),
         f"{model}/infer": {"post": infer},
         f"{model}/versions/{quote(settings['version'], safe='')}/infer": {"post": {**infer, "operationId": "inferVersion"}},
+        **_interfaces(settings, forms),
     }
     made = {
         "openapi": "3.1.1",
@@ -74,7 +77,7 @@ def document(settings: Mapping[str, Any], sample: Mapping[str, Any], limits: Map
         },
         "paths": paths,
         "components": {
-            "schemas": {**_envelopes(settings), **_requests(settings, limits)},
+            "schemas": {**_envelopes(settings, forms), **_requests(settings, limits, forms)},
             "responses": {"Error": _response("What went wrong, for people, and as a stable word for programs.", "Error")},
         },
         "x-mlpack-limits": dict(sorted(limits.items())),
@@ -124,6 +127,30 @@ def _infer(settings: Mapping[str, Any], sample: Mapping[str, Any]) -> Schema:
     }
 
 
+def _interfaces(settings: Mapping[str, Any], forms: TaskForms | None) -> Schema:
+    """The paths of interfaces that a task speaks, such as OpenAI's: a hook in its place takes or answers what it likes."""
+    if forms is None or settings.get("preprocess") or settings.get("postprocess"):
+        return {}
+    return {
+        path: {
+            "post": {
+                "operationId": path.strip("/").replace("/", "_"),
+                "summary": f"The {settings['task']['name']} of {settings['name']}, as clients of that interface ask for it.",
+                "requestBody": {"required": True, "content": {_JSON: {"schema": forms.requests[at]}}},
+                "responses": {
+                    "200": {
+                        "description": "The answer.",
+                        "headers": {"x-trace-id": {"schema": _TEXT}},
+                        "content": {_JSON: {"schema": forms.answers[at]}},
+                    },
+                    **_errors(),
+                },
+            }
+        }
+        for path, at in forms.paths.items()
+    }
+
+
 def _errors() -> Schema:
     return {"4XX": {"$ref": "#/components/responses/Error"}, "5XX": {"$ref": "#/components/responses/Error"}}
 
@@ -133,7 +160,7 @@ def _response(description: str, schema: str) -> Schema:
     return {"description": description, "headers": headers, "content": {_JSON: {"schema": _ref(schema)}}}
 
 
-def _envelopes(settings: Mapping[str, Any]) -> Schema:
+def _envelopes(settings: Mapping[str, Any], forms: TaskForms | None) -> Schema:
     """Answers that have one form whatever the model is, and those that name it."""
     name, version = {"const": settings["name"]}, {"const": settings["version"]}
     row = _object({"name": _TEXT, "datatype": _TEXT, "shape": {"type": "array", "items": {"type": "integer", "minimum": -1}}})
@@ -156,15 +183,17 @@ def _envelopes(settings: Mapping[str, Any]) -> Schema:
                 "outputs": {"type": "array", "items": {"anyOf": [_output(port) for port in settings["outputs"]]}},
             }
         ),
-        "PlainAnswer": (
-            {"description": "What this package's hook or task answers."}
-            if settings.get("postprocess") or settings.get("task")
-            else _ref("InferenceAnswer")
-        ),
+        "PlainAnswer": _plain_answer(settings, forms),
     }
 
 
-def _requests(settings: Mapping[str, Any], limits: Mapping[str, int]) -> Schema:
+def _plain_answer(settings: Mapping[str, Any], forms: TaskForms | None) -> Schema:
+    if settings.get("postprocess") or (settings.get("task") and forms is None):
+        return {"description": "What this package's hook or task answers."}
+    return {"anyOf": [*forms.answers, _ref("InferenceAnswer")]} if forms is not None else _ref("InferenceAnswer")
+
+
+def _requests(settings: Mapping[str, Any], limits: Mapping[str, int], task: TaskForms | None) -> Schema:
     tensors = {port["name"]: _input(port) for port in settings["inputs"]}
     tokenizer, texts = settings.get("tokenizer"), {}
     if tokenizer:
@@ -185,12 +214,12 @@ def _requests(settings: Mapping[str, Any], limits: Mapping[str, int]) -> Schema:
             ),
             "description": "A request of the Open Inference Protocol v2. `data` holds as many values as `shape` says.",
         },
-        "PlainRequest": _plain(settings, limits),
+        "PlainRequest": _plain(settings, limits, task),
     }
 
 
-def _plain(settings: Mapping[str, Any], limits: Mapping[str, int]) -> Schema:
-    if settings.get("preprocess") or settings.get("task"):
+def _plain(settings: Mapping[str, Any], limits: Mapping[str, int], task: TaskForms | None) -> Schema:
+    if settings.get("preprocess") or (settings.get("task") and task is None):
         return {"type": "object", "description": "What this package's hook or task takes."}
     lists: Schema = {"description": "Nested lists."}
     forms = [_object({"inputs": _object({port["name"]: lists for port in settings["inputs"]})})]
@@ -199,7 +228,11 @@ def _plain(settings: Mapping[str, Any], limits: Mapping[str, int]) -> Schema:
         pair = {"type": "array", "items": text, "minItems": 2, "maxItems": 2}
         many = {"type": "array", "items": {"anyOf": [text, pair]}, "minItems": 1, "maxItems": limits["rows"]}
         forms += [_object({"text": text}), _object({"text": text, "text_pair": text}), _object({"texts": many})]
-    return {"anyOf": [{**form, "additionalProperties": False} for form in forms]}
+    taken = list(task.requests) if task is not None else []
+    keys = [form["required"] for form in taken]
+    # Tensors by their names stand beside a task's own `inputs`; of texts the task's form is the one that counts.
+    forms = [form for form in forms if form["required"] == ["inputs"] or form["required"] not in keys]
+    return {"anyOf": [*taken, *({**form, "additionalProperties": False} for form in forms)]}
 
 
 def _input(port: Mapping[str, Any]) -> Schema:

@@ -64,7 +64,7 @@ __all__ = [
     "unpack",
 ]
 
-VERSION = 2
+VERSION = 3
 """Raised when equal requests would give other bytes."""
 EVENT = "event.json"
 OPENAPI = "openapi.json"
