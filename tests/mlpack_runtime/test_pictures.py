@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import io
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import PIL
 import pytest
+from PIL import Image
 from tests.support.runtime.pictures import file, picture, scene
 
+import mlpack_runtime
 from mlpack_runtime.limits import Limits, RequestError
 from mlpack_runtime.ort import Port
 from mlpack_runtime.pictures import reading
+from mlpack_runtime.pictures.planes import Pixels, blank
 from mlpack_runtime.pictures.shaping import Shaper
 
 LIMITS = Limits({}, {})
@@ -20,7 +30,7 @@ PLAIN: dict[str, Any] = {"steps": [], "factors": [1.0, 1.0, 1.0], "terms": [0.0,
 
 def reference(data: bytes) -> Any:
     """As transformers' `load_image` has it."""
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     return ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
 
@@ -32,7 +42,6 @@ def refusal(data: bytes, limits: Limits = LIMITS) -> RequestError:
 
 
 def kinds() -> dict[str, bytes]:
-    from PIL import Image
 
     colours, gray = picture(37, 21), scene(64, 48).convert("L")
     palette = scene(64, 48).convert("P", palette=Image.Palette.ADAPTIVE, colors=7)
@@ -72,7 +81,6 @@ def test_a_file_is_read_as_transformers_reads_it(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("turn", range(10))
 def test_pictures_are_turned_as_exif_says(kind: str, turn: int) -> None:
-    from PIL import Image
 
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = turn, "a camera"
@@ -106,7 +114,8 @@ def test_damaged_files_are_refused_with_a_sentence() -> None:
 
 def test_pixels_are_counted_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     small = Limits({"MLPACK_LIMIT_IMAGE_PIXELS": "1000"}, {})
-    monkeypatch.setattr(reading, "_decoded", lambda *_: pytest.fail("it was decoded"))
+    for name in ("_from_jpeg", "_from_plugin"):
+        monkeypatch.setattr(reading, name, lambda *_: pytest.fail("it was decoded"))
     for kind in ("PNG", "JPEG", "WEBP", "GIF"):
         for options in ({}, {"lossless": True}) if kind == "WEBP" else ({},):
             error = refusal(file(scene(64, 48), kind, **options), small)
@@ -118,6 +127,70 @@ def test_pixels_are_counted_before_they_are_decoded(monkeypatch: pytest.MonkeyPa
     bomb = bytearray(file(picture(1, 1), "GIF"))
     bomb[6:10] = b"\xff\xff\xff\xff"
     assert "65535 x 65535" in str(refusal(bytes(bomb)))
+
+
+@pytest.mark.filterwarnings("ignore:.*EXIF.*:UserWarning")
+@pytest.mark.filterwarnings("ignore:Truncated File Read:UserWarning")
+def test_damaged_jpegs_are_read_as_pillow_reads_them() -> None:
+    """Bytes at random places replaced, cut out and put in: the same pixels, or refused by both."""
+    chosen, agreed = random.Random(4), 0
+    whole = [file(scene(48, 32), "JPEG", **more) for more in ({}, {"progressive": True}, {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0"})]
+    for at in range(300):
+        data = bytearray(whole[at % 3])
+        for _ in range(chosen.randint(1, 3)):
+            place = chosen.randrange(2, min(len(data), 700))
+            data[place : place + chosen.randint(0, 2)] = bytes(chosen.randrange(256) for _ in range(chosen.randint(0, 2)))
+        wanted = _or_none(lambda data=bytes(data): reference(data).tobytes())
+        got = _or_none(lambda data=bytes(data): reading.pixels_of(data, "image", LIMITS).tobytes())
+        assert got == wanted, at
+        agreed += wanted is not None
+    assert 30 < agreed < 290
+
+
+def _or_none(work: Callable[[], bytes]) -> bytes | None:
+    try:
+        return work()
+    except Exception:  # noqa: BLE001  (Pillow's are of a dozen types)
+        return None
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_operations_are_those_of_pillow(mode: str) -> None:
+    image = picture(23, 17, mode=mode)
+    pixels_ = Pixels(image.im)
+    for resample in range(6):
+        for size in ((5, 40), (23, 17), (64, 1)):
+            assert pixels_.resize(size, resample).tobytes() == image.resize(size, resample).tobytes()
+    for box in ((1, 2, 9, 9), (-5, -4, 30, 40), (3, 3, 4, 4)):
+        assert pixels_.crop(box).tobytes() == image.crop(box).tobytes()
+    for turn in range(7):
+        assert pixels_.turned(turn).tobytes() == image.transpose(turn).tobytes()
+    band = image.split()[0]
+    assert pixels_.split()[0].scaled(0.5, -3).tobytes() == band.convert("F").point(lambda value: value * 0.5 + -3).tobytes()
+    whole, other = blank(mode, (30, 30)), Image.new(mode, (30, 30))
+    whole.put(pixels_, 4, 5)
+    other.paste(image, (4, 5))
+    assert whole.tobytes() == other.tobytes()
+    assert blank("RGB", (2, 2), (1, 2, 3)).tobytes() == bytes([1, 2, 3] * 4)
+
+
+def test_a_jpeg_needs_the_extension_alone() -> None:
+    code = """
+import sys
+from mlpack_runtime.limits import Limits
+from mlpack_runtime.pictures import reading
+print(reading.pixels_of(open(sys.argv[1], "rb").read(), "image", Limits({}, {})).size)
+print(sorted(name for name in sys.modules if name.startswith("PIL") or name in ("logging", "re", "subprocess", "typing")))
+"""
+    with tempfile.NamedTemporaryFile(suffix=".jpg") as made:
+        made.write(file(scene(48, 32), "JPEG"))
+        made.flush()
+        places = [str(Path(each.__file__ or "").parent.parent) for each in (mlpack_runtime, PIL)]
+        paths = f"import sys; sys.path[:0] = {places}\n"
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", paths + code, made.name], capture_output=True, text=True, check=True
+        )
+    assert done.stdout.splitlines() == ["(48, 32)", "['PIL', 'PIL._imaging', 'PIL._version']"]
 
 
 def test_memory_decides_how_many_pixels_there_may_be() -> None:

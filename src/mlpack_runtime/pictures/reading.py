@@ -2,7 +2,8 @@
 
 Promises: how many pixels there are is compared with the limit before memory is taken for them; what is damaged, cut off or of
 another format is refused with a sentence. Large pictures are read one at a time, so that memory for one is memory for all threads.
-Will not: import Pillow before a picture comes, or more of it than the picture's format needs.
+Will not: import anything of Pillow before a picture comes, or more of it than the picture's format needs, which of most JPEGs is
+the extension alone (`planes`).
 
 Sources: transformers' `load_image`; Exif 2.32, 4.6.4 (orientation); RFC 9649 (WebP); Pillow's plug-ins.
 """
@@ -12,12 +13,15 @@ from _thread import allocate_lock
 
 from mlpack_runtime import hooks, media
 from mlpack_runtime.limits import RequestError, exceeded
+from mlpack_runtime.pictures.planes import Pixels, jpeg_header, jpeg_pixels
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from mlpack_runtime.limits import Limits
+    from mlpack_runtime.pictures.planes import Header
 
 FORMATS = "JPEG, PNG, WebP and GIF"
 _PLUGINS = {
@@ -36,8 +40,8 @@ _ONE = allocate_lock()
 _READY: "dict[str, Any]" = {}
 
 
-def pixels_of(data: bytes, name: str, limits: "Limits") -> "Any":
-    """A picture as Pillow's image, in RGB.
+def pixels_of(data: bytes, name: str, limits: "Limits") -> Pixels:
+    """A picture in RGB.
 
     Args:
         data: the file.
@@ -51,30 +55,42 @@ def pixels_of(data: bytes, name: str, limits: "Limits") -> "Any":
     row = _PLUGINS.get(data[:3]) or _PLUGINS.get(data[:4])
     if row is None or (data[:4] == b"RIFF" and data[8:12] != b"WEBP"):
         raise RequestError(f"{name!r} is no picture that is read here ({FORMATS}): it begins with {data[:8]!r}")
-    if data[:4] == b"RIFF":
-        _check(_size_of_webp(data), name, limits)  # its decoder takes memory for a whole canvas before it says how large that is
-    try:
-        opened = _plugin(*row)(_stream(data))
-        size = opened.size
-    except Exception as error:  # noqa: BLE001  (Pillow raises a dozen types for damaged files)
-        raise _damaged(name, error) from None
+    header = jpeg_header(data) if data[:2] == b"\xff\xd8" else None
+    if header is not None:
+        size, decode = header.size, lambda: _from_jpeg(data, header)
+    else:
+        if data[:4] == b"RIFF":
+            _check(
+                _size_of_webp(data), name, limits
+            )  # its decoder takes memory for a whole canvas before it says how large that is
+        opened = _safely(name, lambda: _plugin(*row)(_stream(data)))
+        size, decode = opened.size, lambda: _from_plugin(opened)
     _check(size, name, limits)
     if size[0] * size[1] * _SHARE <= limits.image_pixels:
-        return _decoded(opened, name)
+        return _safely(name, decode)  # type: ignore[no-any-return]
     with _ONE:
-        return _decoded(opened, name)
+        return _safely(name, decode)  # type: ignore[no-any-return]
 
 
-def _decoded(opened: "Any", name: str) -> "Any":
+def _safely(name: str, work: "Callable[[], Any]") -> "Any":
     try:
-        opened.load()
-        turn = _TURNS.get(_orientation(opened))
-        turned = opened if turn is None else opened.transpose(turn)
-        return turned.convert("RGB")
+        return work()
     except MemoryError:
         raise RequestError(f"{name!r} needs more memory than there is: send it smaller", 413, "PayloadTooLarge") from None
-    except Exception as error:  # noqa: BLE001  (as above)
+    except Exception as error:  # noqa: BLE001  (Pillow raises a dozen types for damaged files)
         raise _damaged(name, error) from None
+
+
+def _from_jpeg(data: bytes, header: "Header") -> Pixels:
+    pixels, turn = jpeg_pixels(data, header), _TURNS.get(orientation_of(header.exif))
+    return (pixels if turn is None else pixels.turned(turn)).convert("RGB")
+
+
+def _from_plugin(opened: "Any") -> Pixels:
+    opened.load()
+    turn = _TURNS.get(_orientation(opened))
+    turned = opened if turn is None else opened.transpose(turn)
+    return Pixels(turned.convert("RGB").im)
 
 
 def _damaged(name: str, error: Exception) -> RequestError:
@@ -96,21 +112,11 @@ def _stream(data: bytes) -> "Any":
     return BytesIO(data)
 
 
-def pillow() -> "Any":
-    """Pillow's module `Image`. Raises ImportError where the package lacks it, which its build does not do."""
-    if "Image" not in _READY:
-        hooks.extend_path()
-        __import__("PIL.Image")
-        image = sys.modules["PIL.Image"]
-        image.MAX_IMAGE_PIXELS = None  # type: ignore[attr-defined]  # the limit here is smaller, and no warning
-        _READY["Image"] = image
-    return _READY["Image"]
-
-
 def _plugin(module: str, name: str) -> "Any":
     if name not in _READY:
-        pillow()
+        hooks.extend_path()
         __import__(f"PIL.{module}")
+        sys.modules["PIL.Image"].MAX_IMAGE_PIXELS = None  # type: ignore[attr-defined]  # the limit here is smaller, and no warning
         _READY[name] = getattr(sys.modules[f"PIL.{module}"], name)
     return _READY[name]
 

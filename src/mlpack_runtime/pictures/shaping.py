@@ -9,7 +9,8 @@ channels, in the model's order; `mode` of Pillow, RGB or L; and where they are s
 """
 
 from mlpack_runtime.limits import RequestError, too_large
-from mlpack_runtime.pictures.reading import pillow, pixels_of
+from mlpack_runtime.pictures.planes import blank
+from mlpack_runtime.pictures.reading import pixels_of
 from mlpack_runtime.tensor import DATATYPES, Tensor
 
 TYPE_CHECKING = False
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from mlpack_runtime.limits import Limits
     from mlpack_runtime.ort import Port
+    from mlpack_runtime.pictures.planes import Pixels
 
     Size = tuple[int, int]
 
@@ -81,7 +83,7 @@ class Shaper:
         target = self.settings.get("pad_to")
         return size if target is None else (max(size[0], target[1]), max(size[1], target[0]))
 
-    def _shaped(self, data: bytes, name: str) -> "tuple[Any, Frame]":
+    def _shaped(self, data: bytes, name: str) -> "tuple[Pixels, Frame]":
         image = pixels_of(data, name, self._limits)
         frame = Frame(*image.size)
         for step, arguments in self.settings["steps"]:
@@ -92,22 +94,22 @@ class Shaper:
         frame.size = image.size[1], image.size[0]
         return image if self.settings["mode"] == "RGB" else image.convert(self.settings["mode"]), frame
 
-    def _tensor(self, images: "Sequence[Any]", width: int, height: int) -> Tensor:
+    def _tensor(self, images: "Sequence[Pixels]", width: int, height: int) -> Tensor:
         channels, last = len(self.settings["factors"]), self.settings.get("layout") == "NHWC"
         parts = [part for image in images for part in self._parts(image, width, height, last=last)]
         sizes = (height, width, channels) if last else (channels, height, width)
         return Tensor(self.port.datatype, (len(images), *sizes), b"".join(parts))
 
-    def _parts(self, image: "Any", width: int, height: int, *, last: bool) -> "list[Any]":
+    def _parts(self, image: "Pixels", width: int, height: int, *, last: bool) -> "list[Any]":
         """One picture's bytes, in pieces."""
-        bands = [image] if image.mode == "L" else list(image.split())
+        bands = image.split()
         if self.settings.get("flip"):
             bands.reverse()
         if self.port.datatype == "UINT8":
             planes = [_canvas("L", band, width, height).tobytes() for band in bands]
         else:
             rows = zip(bands, self.settings["factors"], self.settings["terms"], strict=True)
-            planes = [_canvas("F", _affine(band, factor, term), width, height).tobytes() for band, factor, term in rows]
+            planes = [_canvas("F", band.scaled(factor, term), width, height).tobytes() for band, factor, term in rows]
         if not last or len(planes) == 1:
             return planes
         mixed = bytearray(len(planes) * len(planes[0]))
@@ -125,20 +127,16 @@ class Shaper:
         return Tensor(datatype, (len(sizes), height, width), b"".join(rows))
 
 
-def _affine(band: "Any", factor: float, term: float) -> "Any":
-    return band.convert("F").point(lambda value: value * factor + term)
-
-
-def _canvas(mode: str, band: "Any", width: int, height: int) -> "Any":
+def _canvas(mode: str, band: "Pixels", width: int, height: int) -> "Pixels":
     """The plane at the top left of zeros, where it is smaller."""
     if band.size == (width, height):
         return band
-    whole = pillow().new(mode, (width, height), 0)
-    whole.paste(band, (0, 0))
+    whole = blank(mode, (width, height))
+    whole.put(band, 0, 0)
     return whole
 
 
-def _resized(image: "Any", frame: Frame, size: "Size", resample: int, limits: "Limits") -> "Any":
+def _resized(image: "Pixels", frame: Frame, size: "Size", resample: int, limits: "Limits") -> "Pixels":
     width, height = size
     if width * height > limits.image_pixels:
         raise ValueError(f"its {image.size[0]} x {image.size[1]} pixels would be resized to {width} x {height}: send it less long")
@@ -146,12 +144,12 @@ def _resized(image: "Any", frame: Frame, size: "Size", resample: int, limits: "L
     return image.resize(size, resample)
 
 
-def resize(image: "Any", frame: Frame, arguments: "Mapping[str, Any]", limits: "Limits") -> "Any":
+def resize(image: "Pixels", frame: Frame, arguments: "Mapping[str, Any]", limits: "Limits") -> "Pixels":
     """To `height` and `width`, whatever it was."""
     return _resized(image, frame, (arguments["width"], arguments["height"]), arguments["resample"], limits)
 
 
-def shortest(image: "Any", frame: Frame, arguments: "Mapping[str, Any]", limits: "Limits") -> "Any":
+def shortest(image: "Pixels", frame: Frame, arguments: "Mapping[str, Any]", limits: "Limits") -> "Pixels":
     """Its shorter side to `size`, the longer one in proportion, rounded down."""
     width, height = image.size
     least = arguments["size"]
@@ -159,7 +157,7 @@ def shortest(image: "Any", frame: Frame, arguments: "Mapping[str, Any]", limits:
     return _resized(image, frame, size, arguments["resample"], limits)
 
 
-def cover(image: "Any", frame: Frame, arguments: "Mapping[str, Any]", limits: "Limits") -> "Any":
+def cover(image: "Pixels", frame: Frame, arguments: "Mapping[str, Any]", limits: "Limits") -> "Pixels":
     """As small as covers `height` and `width`."""
     width, height = image.size
     scale = max(arguments["height"] / height, arguments["width"] / width)
@@ -167,7 +165,7 @@ def cover(image: "Any", frame: Frame, arguments: "Mapping[str, Any]", limits: "L
     return _resized(image, frame, size, arguments["resample"], limits)
 
 
-def within(image: "Any", frame: Frame, arguments: "Mapping[str, Any]", limits: "Limits") -> "Any":
+def within(image: "Pixels", frame: Frame, arguments: "Mapping[str, Any]", limits: "Limits") -> "Pixels":
     """Its shorter side to `size`, or its longer one to `most` where that is less, as DETR has it; `step`: sides are multiples,
     as YOLOS has it."""
     width, height = image.size
@@ -187,14 +185,14 @@ def within(image: "Any", frame: Frame, arguments: "Mapping[str, Any]", limits: "
     return _resized(image, frame, (wide, high), arguments["resample"], limits)
 
 
-def inside(image: "Any", frame: Frame, arguments: "Mapping[str, Any]", limits: "Limits") -> "Any":
+def inside(image: "Pixels", frame: Frame, arguments: "Mapping[str, Any]", limits: "Limits") -> "Pixels":
     """As large as fits into `height` and `width`."""
     width, height = image.size
     scale = min(arguments["height"] / height, arguments["width"] / width)
     return _resized(image, frame, (max(1, int(width * scale)), max(1, int(height * scale))), arguments["resample"], limits)
 
 
-def crop(image: "Any", frame: Frame, arguments: "Mapping[str, Any]", limits: "Limits") -> "Any":
+def crop(image: "Pixels", frame: Frame, arguments: "Mapping[str, Any]", limits: "Limits") -> "Pixels":
     """The middle of it, `height` and `width`; black around it where it is smaller. `half`: places between two pixels are rounded to
     even ones, as torchvision does, instead of down."""
     del limits
@@ -207,7 +205,7 @@ def crop(image: "Any", frame: Frame, arguments: "Mapping[str, Any]", limits: "Li
     return image.crop((left, top, left + wide, top + high))
 
 
-def letterbox(image: "Any", frame: Frame, arguments: "Mapping[str, Any]", limits: "Limits") -> "Any":
+def letterbox(image: "Pixels", frame: Frame, arguments: "Mapping[str, Any]", limits: "Limits") -> "Pixels":
     """As large as fits into `height` and `width`, in the middle of `fill`, as detectors of the YOLO family are trained."""
     width, height = image.size
     wide, high = arguments["width"], arguments["height"]
@@ -215,12 +213,12 @@ def letterbox(image: "Any", frame: Frame, arguments: "Mapping[str, Any]", limits
     inner = _resized(image, frame, (max(1, round(width * scale)), max(1, round(height * scale))), arguments["resample"], limits)
     left, top = round((wide - inner.size[0]) / 2 - 0.1), round((high - inner.size[1]) / 2 - 0.1)
     frame.moved(left, top)
-    whole = pillow().new("RGB", (wide, high), (arguments["fill"],) * 3)
-    whole.paste(inner, (left, top))
+    whole = blank("RGB", (wide, high), (arguments["fill"],) * 3)
+    whole.put(inner, left, top)
     return whole
 
 
-STEPS: "Mapping[str, Callable[[Any, Frame, Mapping[str, Any], Limits], Any]]" = {
+STEPS: "Mapping[str, Callable[[Pixels, Frame, Mapping[str, Any], Limits], Pixels]]" = {
     "resize": resize,
     "shortest": shortest,
     "cover": cover,
