@@ -105,6 +105,13 @@ def test_what_a_hook_or_task_takes_is_left_open(own: dict[str, Any]) -> None:
     assert problems(document({**SETTINGS, **own}), "PlainRequest", {"anything": 1}) == []
 
 
+@pytest.mark.parametrize(("key", "kind"), [("image", "image/*"), ("sound", "audio/*"), ("labels", None)])
+def test_files_are_bodies_where_a_task_reads_them(key: str, kind: str | None) -> None:
+    told = document({**SETTINGS, "task": {"name": "any", key: {}}})
+    bodies = set(told["paths"]["/v2/models/a%20model/infer"]["post"]["requestBody"]["content"])
+    assert bodies - {"application/json", "application/octet-stream"} == ({kind, "multipart/form-data"} if kind else set())
+
+
 def test_names_are_written_as_paths_have_them() -> None:
     told = document({**SETTINGS, "name": "żółw/1 {x}"})
     assert "/v2/models/%C5%BC%C3%B3%C5%82w%2F1%20%7Bx%7D/infer" in told["paths"]

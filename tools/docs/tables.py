@@ -26,6 +26,7 @@ _SECTIONS = {
     "budgets": "BudgetKeys",
     "search": "SearchKeys",
     "serve": "ServeKeys",
+    "serve.sound": "SoundKeys",
     "serve.urls": "UrlKeys",
 }
 """The mappings of a recipe and their definitions in its schema. Passes and targets have pages of their own."""

@@ -57,6 +57,19 @@ class Objects:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sound:
+    """How sounds become a model's input; None: what its own files say. `features`: waveform or filter-banks; `window_ms`: of sound
+    at a time."""
+
+    rate: int | None = None
+    features: str | None = None
+    normalize: bool | None = None
+    mean: float | None = None
+    std: float | None = None
+    window_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Serve:
     """The code around the engine: the user's hooks (`module:function`) and the tokenizer's file."""
 
@@ -83,6 +96,7 @@ class Serve:
     pooling: str | None = None
     normalize: bool | None = None
     urls: Urls | None = None
+    sound: Sound | None = None
     weights: OutsideWeights | None = None
     image: Image | None = None
     objects: Objects | None = None

@@ -1,13 +1,14 @@
 """Small graphs around a model of sounds, which the package's engine runs: samples to features, and a model's numbers to tokens.
 
 Promises: features are those of transformers' feature extractors, from preprocessor_config.json. Equal settings give equal bytes.
-Will not: read files, or know WAV: the runtime's `sounds` brings samples as they are in a file.
+Will not: know WAV: the runtime's `sounds` brings samples as they are in a file.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,9 +20,17 @@ if TYPE_CHECKING:
 VERSION = 1
 """Raised when equal settings would give other bytes."""
 _OPSET, _IR = 17, 8
-_FRAME, _HOP, _FFT = 400, 160, 512
+FRAME, _HOP, _FFT = 400, 160, 512
 """Of Kaldi's features at 16 kHz, and as transformers has them at any rate."""
 _LOWEST_HZ, _PREEMPHASIS, _FLOOR = 20.0, 0.97, 1.192092955078125e-07
+
+
+def write(task: Mapping[str, Any], signature: Mapping[str, Any], folder: Path) -> None:
+    """Write them for a package with this task into a folder that is not there. `signature`: signature.json of its model."""
+    dtypes = {port["name"]: port["dtype"] for port in signature["outputs"]}
+    folder.mkdir()
+    for name, content in graphs(task["sound"], dtypes[task["output"]] if "vocabulary" in task else None).items():
+        (folder / name).write_bytes(content)
 
 
 def graphs(sound: Mapping[str, Any], logits: str | None) -> dict[str, bytes]:
@@ -163,20 +172,20 @@ class _Nodes:
         there, up to the logarithm: what is quiet is small beside what is loud in the same frame."""
         import numpy as np
 
-        frames, last = sound["frames"], (sound["frames"] - 1) * _HOP + _FRAME
+        frames, last = sound["frames"], (sound["frames"] - 1) * _HOP + FRAME
         taken = self.add("Cast", [self.add("Slice", [samples, self.whole(0), self.whole(last)])], to=11)
-        number = self.add("Sub", [self.add("Shape", [taken]), self.whole(_FRAME - _HOP)])
+        number = self.add("Sub", [self.add("Shape", [taken]), self.whole(FRAME - _HOP)])
         number = self.add("Div", [number, self.whole(_HOP)])
         scalar = self.add("Squeeze", [number])
         starts = self.add("Range", [self.constant(np.array(0)), scalar, self.constant(np.array(1))])
         starts = self.add("Unsqueeze", [self.add("Mul", [starts, self.whole(_HOP)]), self.whole(1)])
-        places = self.add("Add", [starts, self.constant(np.arange(_FRAME)[None])])
+        places = self.add("Add", [starts, self.constant(np.arange(FRAME)[None])])
         rows = self.add("Gather", [taken, places])
         rows = self.add("Sub", [rows, self.add("ReduceMean", [rows], axes=[1], keepdims=1)])
-        before = self.add("Slice", [rows, self.whole(0), self.whole(_FRAME - 1), self.whole(1)])
+        before = self.add("Slice", [rows, self.whole(0), self.whole(FRAME - 1), self.whole(1)])
         before = self.add("Concat", [self.add("Slice", [rows, self.whole(0), self.whole(1), self.whole(1)]), before], axis=1)
         rows = self.add("Sub", [rows, self.add("Mul", [before, self.constant(np.array(_PREEMPHASIS))])])
-        window = 0.5 - 0.5 * np.cos(2 * math.pi * np.arange(_FRAME) / (_FRAME - 1))
+        window = 0.5 - 0.5 * np.cos(2 * math.pi * np.arange(FRAME) / (FRAME - 1))
         rows = self.add("Unsqueeze", [self.add("Mul", [rows, self.constant(window)]), self.whole(2)])
         spectrum = self.add("DFT", [rows, self.constant(np.array(_FFT))], axis=1, onesided=1)
         power = self.add("ReduceSum", [self.add("Mul", [spectrum, spectrum]), self.whole(2)], keepdims=0)

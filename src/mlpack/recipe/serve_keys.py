@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field  # noqa: TID253
 
 from mlpack.recipe.serve.pictures import ImageKeys, ObjectKeys
+from mlpack.recipe.serve.sound import SoundKeys
 from mlpack.recipe.serve.weights import WeightKeys
 from mlpack.recipe.serve_urls import UrlKeys
 from mlpack.recipe.units import Keys, Text
@@ -45,8 +46,8 @@ class ServeKeys(Keys):
     task: Text | None = Field(
         default=None,
         description="how plain requests are read and answered: text-classification, token-classification, question-answering, "
-        "embeddings, rerank, image-classification or object-detection; `none`: with tensors [what config.json says, where no hooks "
-        "are]",
+        "embeddings, rerank, image-classification, object-detection, audio-classification or automatic-speech-recognition; `none`: "
+        "with tensors [what config.json says, where there are no hooks]",
     )
     output: Text | None = Field(
         default=None, description="the output that the task reads; required where more than one could be meant"
@@ -76,6 +77,7 @@ class ServeKeys(Keys):
     )
     image: ImageKeys | None = Field(default=None, description="how pictures become the model's input [preprocessor_config.json]")
     objects: ObjectKeys | None = Field(default=None, description="what a detector's outputs mean [config.json]")
+    sound: SoundKeys | None = Field(default=None, description="how sounds become the model's input [preprocessor_config.json]")
     urls: UrlKeys | None = Field(
         default=None, description="hosts that pictures and sounds may be fetched from; without it a request brings their bytes"
     )

@@ -21,7 +21,7 @@ from mlpack.core.serving import Serve
 from mlpack.errors import PassError, RecipeError
 from mlpack.passes.export import tasks as heads
 from mlpack.passes.export.pooling import read_pooling
-from mlpack.recipe import pictures, spans
+from mlpack.recipe import pictures, sounds, spans
 
 NONE = "none"
 """What a recipe says for no task at all."""
@@ -47,6 +47,10 @@ TASKS: Mapping[str, TaskKind] = {
         axes=2, takes=("output", "labels", "top_k", "threshold", "activation", "image"), media="image"
     ),
     "object-detection": TaskKind(axes=3, takes=("labels", "top_k", "threshold", "activation", "image", "objects"), media="image"),
+    "audio-classification": TaskKind(
+        axes=2, takes=("output", "labels", "top_k", "threshold", "activation", "sound"), media="audio"
+    ),
+    sounds.CTC: TaskKind(axes=3, takes=("output", "sound"), media="audio"),
 }
 """A module of the runtime each (`mlpack_runtime.tasks`)."""
 KEYS = tuple(dict.fromkeys(key for kind in TASKS.values() for key in kind.takes))
@@ -65,6 +69,8 @@ _HEADS = {
             "question-answering",
             "image-classification",
             "object-detection",
+            "audio-classification",
+            sounds.CTC,
         )
     },
 }
@@ -121,8 +127,9 @@ def settings(recipe: Recipe, steps: Sequence[Step], signature: Signature, *, tok
     if name is None:
         _refuse_keys(serve)
         return None
-    if TASKS[name].media == "image":
-        return _of_pictures(name, serve, signature, folder, config)
+    if TASKS[name].media is not None:
+        of_media = _of_pictures if TASKS[name].media == "image" else _of_sounds
+        return of_media(name, serve, signature, folder, config)
     missing = None if tokenized else "a tokenizer: say serve.tokenizer (a huggingface source brings its own)"
     read = {} if missing else _outputs(name, serve, signature, folder)
     if missing is None and read is None:
@@ -159,6 +166,27 @@ def _of_pictures(
             return None
         raise RecipeError(f"serve.{said[0]}: {name} needs {error}") from None
     return {"name": name, **more, "image": image, **_own(name, serve)}
+
+
+def _of_sounds(
+    name: str, serve: Serve, signature: Signature, folder: Path | None, config: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The settings of a task that reads sounds; None where files alone imply it, and leave something open."""
+    said = [key for key in ("task", "sound") if getattr(serve, key) is not None]
+    try:
+        sound, read = sounds.sound_settings(serve, signature, config, folder), _outputs(name, serve, signature, folder)
+        if read is None:
+            raise sounds.NotCertainError(_lacking(name))
+        if name == sounds.CTC:
+            (output,) = (spec for spec in signature.outputs if spec.name == read["output"])
+            read |= sounds.transcript_settings(output, config, folder)
+    except sounds.NotCertainError as error:
+        if not said:
+            _refuse_keys(serve)
+            return None
+        raise RecipeError(f"serve.{said[0]}: {name} needs {error}") from None
+    labels = _labels(name, serve, config, read, signature)
+    return {"name": name, **read, **labels, "sound": sound, "window_s": sounds.window_s(serve), **_own(name, serve)}
 
 
 def task_implied(config: Mapping[str, Any], exported: str | None, *, pooled: bool) -> str | None:
@@ -315,7 +343,7 @@ def _tokens(name: str, folder: Path | None) -> dict[str, Any]:
 
 def _own(name: str, serve: Serve) -> dict[str, Any]:
     """What the recipe says itself."""
-    keys = [key for key in TASKS[name].takes if key not in (*_OUTPUTS, "labels", "image", "objects")]
+    keys = [key for key in TASKS[name].takes if key not in (*_OUTPUTS, "labels", "image", "objects", "sound")]
     return {key: getattr(serve, key) for key in keys if getattr(serve, key) is not None}
 
 

@@ -35,7 +35,7 @@ class AudioClassification(SoundTask):
         if frames > self.window and self.settings["sound"]["kind"] == "waveform":
             raise RequestError(
                 f"the sound has {frames / self.listener.rate:.4g} s; at most {self.settings['window_s']:g} s are classified at a"
-                " time (serve.window in the recipe): send a part of it",
+                " time (serve.sound.window in the recipe): send a part of it",
                 413,
                 "PayloadTooLarge",
             )

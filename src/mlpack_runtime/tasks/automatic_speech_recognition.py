@@ -114,7 +114,7 @@ class SpeechRecognition(SoundTask):
         window_s = taken.get("chunk_length_s") or most_s
         if not min(_SHORTEST_S, most_s) <= window_s <= most_s:
             raise RequestError(
-                f"'chunk_length_s' is {window_s:g}; {_SHORTEST_S:g} to {most_s:g} s are read at a time here (serve.window)"
+                f"'chunk_length_s' is {window_s:g}; {_SHORTEST_S:g} to {most_s:g} s are read at a time here (serve.sound.window)"
             )
         left_s, right_s = taken.get("stride_length_s") or (window_s / _SHARE, window_s / _SHARE)
         window, left, right = (round(each * self.listener.rate / self._ratio) * self._ratio for each in (window_s, left_s, right_s))

@@ -114,6 +114,7 @@ def _infer(settings: Mapping[str, Any], sample: Mapping[str, Any]) -> Schema:
             "content": {
                 _JSON: {"schema": {"anyOf": [_ref("InferenceRequest"), _ref("PlainRequest")]}, "example": dict(sample)},
                 _BINARY: binary,
+                **dict.fromkeys(_file_types(settings), binary),
             },
         },
         "responses": {
@@ -149,6 +150,13 @@ def _interfaces(settings: Mapping[str, Any], forms: TaskForms | None) -> Schema:
         }
         for path, at in forms.paths.items()
     }
+
+
+def _file_types(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a body may be for a task that reads files."""
+    task = settings.get("task") or {}
+    kinds = [kind for key, kind in (("image", "image/*"), ("sound", "audio/*")) if key in task]
+    return (*kinds, "multipart/form-data") if kinds else ()
 
 
 def _errors() -> Schema:

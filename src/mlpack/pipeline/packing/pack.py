@@ -24,6 +24,7 @@ from mlpack.core import digest
 from mlpack.core.records import Artifact, Target
 from mlpack.core.serving import OutsideWeights
 from mlpack.errors import LimitError, PackError
+from mlpack.graphs import sounds
 from mlpack.pipeline.packing import openapi
 from mlpack.pipeline.packing.requirements import SUMMARY
 from mlpack.pipeline.packing.runtime_part import (
@@ -202,6 +203,8 @@ def _contents(request: PackRequest, work_dir: Path) -> Contents:
         for path in sorted(request.model_dir.glob(f"{graph}*")):
             if path.is_file():
                 copy(path, model / "model" / path.name)
+    if request.task and "sound" in request.task:
+        sounds.write(request.task, _json(request.model_dir / "signature.json"), model / "model" / "sounds")
     tokenizer = _tokenizer(request)
     text = {**tokenizer_files.write(tokenizer, model / "model"), **_text_settings(request, tokenizer)} if tokenizer else None
     settings = _settings(request, text)

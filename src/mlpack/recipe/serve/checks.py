@@ -32,7 +32,9 @@ def problems(keys: Any, root: Path) -> Iterator[tuple[Place, str]]:
 def record(keys: Any, root: Path) -> Serve:
     """The record of keys without problems."""
     nested = {
-        name: value and value.record() for name in ("image", "objects", "urls", "weights") for value in (getattr(keys, name),)
+        name: value and value.record()
+        for name in ("image", "objects", "sound", "urls", "weights")
+        for value in (getattr(keys, name),)
     }
     values = {**keys.model_dump(), **nested}
     if keys.requirements is not None:
