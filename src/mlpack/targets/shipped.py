@@ -90,7 +90,7 @@ def answering(package: Path, order: batch.Order) -> Iterator[batch.Conversation]
     row = _row(package_json)
     members = unpacking.by_form if row is None else row.unpack
     means = _means(package, None, order.memory_mb, None, None)
-    beside = outside.file_of(package, package_json)
+    beside = outside.beside(package, package_json)
     with ExitStack() as stack:
         if beside is not None:
             means = dataclasses.replace(means, weights=stack.enter_context(weight_server.serving(beside)))
@@ -101,7 +101,7 @@ def boot_layers(package: Path, event: bytes, *, rie: Path | None, podman: Path |
     """As `boot`; a package whose weights lie beside it is booted twice, without them and with them in its cache directory, and
     `how` says what each start took. A container's cache goes with it, so an image is booted once."""
     package_json, means = unpacking.describe(package), _means(package, None, None, rie, podman)
-    if outside.file_of(package, package_json) is None:
+    if outside.beside(package, package_json) is None:
         return _boot(package, event, means)
     with temporary.directory("weights") as cache:
         means = dataclasses.replace(means, cache=cache)
@@ -129,10 +129,10 @@ def _boot(package: Path, event: bytes, means: Means) -> Boot:
         raise PackError(
             f"the package is for the target {package_json.get('target')!r}, which is not known here: {_advice(package_json)}"
         )
-    beside = outside.file_of(package, package_json)
-    if beside is None:
+    folder = outside.beside(package, package_json)
+    if folder is None:
         return row.boot(package, event, means)
-    with weight_server.serving(beside) as address:
+    with weight_server.serving(folder) as address:
         return row.boot(package, event, dataclasses.replace(means, weights=address))
 
 

@@ -126,8 +126,9 @@ class Workspace:
     def build(self, recipe: AnyPath, *, out: AnyPath | None = None, options: BuildOptions | None = None) -> BuildResult:
         """Build a recipe: see `mlpack.build`."""
         from mlpack.oci.distribution import keychain
-        from mlpack.pipeline import verbs
+        from mlpack.pipeline import combining, verbs
         from mlpack.pipeline.library import images
+        from mlpack.recipe import several
 
         settings = options or BuildOptions()
         verb_options = verbs.Options(
@@ -141,6 +142,8 @@ class Workspace:
             effort=verbs.EFFORTS[settings.effort],
         )
         store = self._open_to_build(verify=settings.verify)
+        if several.is_several(Path(recipe)):
+            return combining.build(Path(recipe), store, verb_options, self._progress)
         return verbs.build(Path(recipe), store, (Path.cwd(),), verb_options, self._progress)
 
     def rerun_step(self, folder: AnyPath, *, out: AnyPath | None = None) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpack.core import digest
+from mlpack.core.digest import Digest
 from mlpack.core.serving import OutsideWeights
 from mlpack.errors import LimitError, PackError
 from mlpack.targets import limits
@@ -52,13 +54,16 @@ class Taken:
 
     def notes(self) -> tuple[str, ...]:
         """What a user has to do."""
-        source = self.outside.source
-        command = (
-            f"aws s3 cp {FOLDER}/{self.hex} {source}/{self.hex}" if source.startswith("s3://") else f"put it at {source}/{self.hex}"
-        )
-        needed_mb = -(-(self.size_bytes + _SPARE_BYTES) // _MIB)
-        storage = f"; a function needs EphemeralStorage of {needed_mb:,} MB" if needed_mb > limits.TMP_MIN.value else ""
-        return (f"the weights, {self.size_bytes:,} bytes, are outside the package, in {FOLDER}/{self.hex}: {command}{storage}",)
+        return (note(self.as_json()),)
+
+
+def note(row: Mapping[str, Any]) -> str:
+    """What a user has to do with the weights of this row of package.json."""
+    size, whole, source = int(row["size_bytes"]), str(row["digest"]).removeprefix("sha256:"), str(row["from"])
+    command = f"aws s3 cp {FOLDER}/{whole} {source}/{whole}" if source.startswith("s3://") else f"put it at {source}/{whole}"
+    needed_mb = -(-(size + _SPARE_BYTES) // _MIB)
+    storage = f"; a function needs EphemeralStorage of {needed_mb:,} MB" if needed_mb > limits.TMP_MIN.value else ""
+    return f"the weights, {size:,} bytes, are outside the package, in {FOLDER}/{whole}: {command}{storage}"
 
 
 def take_out(contents: Contents, outside: OutsideWeights, work_dir: Path, memory_mb: float) -> Taken | None:
@@ -104,17 +109,18 @@ def take_out(contents: Contents, outside: OutsideWeights, work_dir: Path, memory
 
 def restore(artifact: Path, package_json: Mapping[str, Any], root: Path) -> None:
     """Put the weights that lie beside a package back to its graph in `root`, where they are. PackError for a damaged file."""
-    row = package_json.get("weights")
-    if row is None:
-        return
-    try:
-        name, whole = str(row["name"]), digest.Digest(row["digest"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise PackError(f"{artifact}: what package.json says of its weights is damaged ({error}): build it again") from None
-    path = artifact / FOLDER / whole.hex
-    if not path.is_file() or "/" in name or name.strip(".") == "":
-        return
-    target = root / "model" / name
+    for row in _rows(package_json):
+        try:
+            folder, name, whole = row.get("folder", "model"), str(row["name"]), digest.Digest(row["digest"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise PackError(f"{artifact}: what package.json says of its weights is damaged ({error}): build it again") from None
+        path = artifact / FOLDER / whole.hex
+        plain = "/" not in name and name.strip(".") != "" and re.fullmatch(r"model|models/[a-z0-9-]+", str(folder))
+        if plain and path.is_file():
+            _restore(path, whole, root / str(folder) / name)
+
+
+def _restore(path: Path, whole: Digest, target: Path) -> None:
     shutil.copyfile(path, target)
     if digest.of_file(target) != whole:
         target.unlink()
@@ -122,12 +128,17 @@ def restore(artifact: Path, package_json: Mapping[str, Any], root: Path) -> None
     target.chmod(0o444)
 
 
-def file_of(artifact: Path, package_json: Mapping[str, Any]) -> Path | None:
-    """The file with a package's weights beside it; None where they lie in it, or are not here."""
-    row = package_json.get("weights")
-    name = str(row.get("digest", "")).removeprefix("sha256:") if isinstance(row, dict) else ""
-    path = artifact / FOLDER / name
-    return path if name and "/" not in name and path.is_file() else None
+def beside(artifact: Path, package_json: Mapping[str, Any]) -> Path | None:
+    """The folder with a package's weights beside it; None where all lie in it, or are not here."""
+    folder = artifact / FOLDER
+    names = [str(row.get("digest", "")).removeprefix("sha256:") for row in _rows(package_json)]
+    return folder if any(name and "/" not in name and (folder / name).is_file() for name in names) else None
+
+
+def _rows(package_json: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What package.json says of weights: an object, or a list of them where there are several models."""
+    told = package_json.get("weights")
+    return [row for row in (told if isinstance(told, list) else [told]) if isinstance(row, Mapping)]
 
 
 def advice(error: LimitError, contents: Contents) -> LimitError:

@@ -1,0 +1,26 @@
+"""A recipe of several built packages as a typed model, but for its targets. Imported with the other keys (`schema`)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field  # noqa: TID253
+
+from mlpack.recipe.units import Keys, Size, Text
+
+NAME = r"[a-z0-9][a-z0-9-]*"
+ModelName = Annotated[str, Field(pattern=f"^{NAME}$", max_length=64)]
+
+
+class ModelsKeys(Keys):
+    """Built packages that become one."""
+
+    name: ModelName = Field(description="the package's name")
+    models: Annotated[dict[ModelName, Text], Field(min_length=1, max_length=100)] = Field(
+        description="directories of builds, or of packages, by the names under which callers reach their models"
+    )
+    default: Text | None = Field(default=None, description="the model of requests that name none [the first]")
+    memory: Size | None = Field(
+        default=None, description="the most that models in memory have together, in bytes of their files [0.7 of the memory]"
+    )
+    tags: dict[Text, Text] = Field(default_factory=dict, description="carried into the release")
