@@ -12,7 +12,7 @@ import pytest
 from mlpack.core.records import Signature, Source, TensorSpec
 from mlpack.core.serving import Image, Objects, Serve
 from mlpack.errors import RecipeError
-from mlpack.recipe import processors, runtime_settings, tasks
+from mlpack.recipe import pictures, processors, runtime_settings, tasks
 from mlpack.recipe.processors import UnknownError
 from mlpack.recipe.serve.pictures import ImageKeys, ObjectKeys
 
@@ -92,7 +92,7 @@ def test_a_detector_is_read_from_its_files(tmp_path: Path) -> None:
 def test_what_is_not_certain_is_no_task(tmp_path: Path, config: Any, processor: Any, inputs: Any, outputs: Any) -> None:
     assert look(tmp_path, files(config, processor), inputs, outputs) is None
     task = "image-classification" if config is CLASSIFIER else "object-detection"
-    with pytest.raises(RecipeError, match=rf"serve\.task: {task} needs "):
+    with pytest.raises(RecipeError, match=rf"serve\.task: {task}: "):
         look(tmp_path, files(config, processor), inputs, outputs, task=task)
 
 
@@ -156,8 +156,9 @@ def test_forms_of_detectors(tmp_path: Path) -> None:
     ):
         with pytest.raises(RecipeError, match=message):
             objects(said, *outputs)
+    assert objects(Objects(form="yolo"), spec("output0", "batch", 9, "n"), labels=None)["objects"]["columns"] == 9
     with pytest.raises(RecipeError, match="how many labels"):
-        objects(Objects(form="yolo"), spec("output0", "batch", 9, "n"), labels=None)
+        objects(Objects(form="yolo"), spec("output0", "batch", "m", "n"), labels=None)
     with pytest.raises(RecipeError, match=r"say serve.objects.form"):
         look(tmp_path, {}, (PIXELS,), QUERIES, task="object-detection")
 
@@ -200,6 +201,33 @@ def test_timm_is_understood() -> None:
     for wrong in ({"input_size": [1, 28, 28]}, {"crop_mode": "border"}, {"interpolation": "random"}):
         with pytest.raises(UnknownError):
             processors.timm_pixels({**settings, **wrong})
+
+
+def test_what_ultralytics_writes_into_a_file_counts(tmp_path: Path) -> None:
+    import onnx
+    from onnx import helper
+
+    graph = helper.make_graph([], "g", [], [])
+    made = helper.make_model(graph)
+    props = {"names": "{0: 'cat', 1: 'it\\'s a dog'}", "imgsz": "[320, 640]", "author": "Ultralytics", "odd": "__import__('os')"}
+    helper.set_model_props(made, props)
+    onnx.save_model(made, str(tmp_path / "yolo.onnx"))
+    assert pictures.told_by_graph(tmp_path / "yolo.onnx") == {"id2label": {0: "cat", 1: "it's a dog"}, "image_size": [320, 640]}
+    recipe: Any = SimpleNamespace(
+        root=tmp_path,
+        source=Source(format="onnx", reference="yolo.onnx"),
+        serve=Serve(task="object-detection", image=Image(fit="pad"), objects=Objects(form="yolo")),
+    )
+    signature = Signature(inputs=(FREE,), outputs=(spec("output0", "batch", 6, "anchors"),))
+    task = tasks.settings(recipe, (), signature, tokenized=False)
+    assert task is not None
+    assert task["labels"] == ["cat", "it's a dog"]
+    assert task["image"]["steps"][0][1]["width"] == 640
+    helper.set_model_props(made, {"names": "__import__('os')", "imgsz": "[" * 5000})
+    onnx.save_model(made, str(tmp_path / "yolo.onnx"))
+    assert pictures.told_by_graph(tmp_path / "yolo.onnx") == pictures.told_by_graph(tmp_path / "none.onnx") == {}
+    (tmp_path / "yolo.onnx").write_bytes(b"\xff" * 50)
+    assert pictures.told_by_graph(tmp_path / "yolo.onnx") == {}
 
 
 def test_keys_become_records() -> None:

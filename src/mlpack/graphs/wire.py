@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
+_METADATA, _KEY, _VALUE = 14, 1, 2
+_METADATA_BYTES = 1 << 20
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 """A tensor that has the first, or the second other than 0, has its weights elsewhere."""
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
@@ -42,6 +44,19 @@ def without_weights(data: memoryview, larger_than: int) -> tuple[bytes, dict[int
         return (b"".join(chunks), parts) if parts else None
     except (_UnusualFormError, IndexError):
         return None
+
+
+def metadata(data: memoryview) -> dict[str, str]:
+    """What an ONNX file says of itself beside its graph (`metadata_props`); empty where that cannot be told."""
+    told: dict[str, str] = {}
+    try:
+        for _, start, content, end in _fields(data, 0, len(data)):
+            if data[start] == _METADATA << 3 | _DELIMITED and end - content <= _METADATA_BYTES:
+                pair = {number: bytes(data[first:last]) for number, _, first, last in _fields(data, content, end)}
+                told[pair.get(_KEY, b"").decode("utf-8", "replace")] = pair.get(_VALUE, b"").decode("utf-8", "replace")
+    except (_UnusualFormError, IndexError):
+        return {}
+    return told
 
 
 def _graph(data: memoryview, first: int, last: int, larger_than: int, parts: dict[int, Part]) -> list[Bytes]:

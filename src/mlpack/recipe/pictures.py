@@ -1,16 +1,21 @@
 """The settings of a task that reads pictures: how a picture becomes the model's input, and what a detector's outputs mean.
 
 Promises: what the recipe says goes before what the model's files say; what neither says, and the model's ports leave open, is
-`NotCertainError` with a sentence that names the key to say it with. Reads no file, and runs nothing.
+`NotCertainError` with a sentence that names the key to say it with. Runs nothing.
 """
 
 from __future__ import annotations
 
+import ast
+import mmap
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from mlpack.core.records import Signature, TensorSpec
 from mlpack.core.serving import Image, Objects, Serve
+from mlpack.graphs import wire
 from mlpack.recipe import processors
 from mlpack.recipe.processors import Pixels, UnknownError
 
@@ -45,6 +50,26 @@ class NotCertainError(ValueError):
     """Something has to be said that nobody says, or it contradicts the model. The message is a sentence."""
 
 
+def told_by_graph(path: Path) -> dict[str, Any]:
+    """What an ONNX file of Ultralytics says of itself, as config.json would have it: `id2label` and `image_size`.
+
+    Args:
+        path: The file, of which only what stands beside the graph is read.
+    """
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
+            told = wire.metadata(view)
+    except (OSError, ValueError):
+        return {}
+    config: dict[str, Any] = {}
+    for key, written in (("id2label", told.get("names")), ("image_size", told.get("imgsz"))):
+        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):  # a dict or a list as Python writes it
+            config |= {key: ast.literal_eval(written)} if written else {}
+    if isinstance(config.get("id2label"), list):
+        config["id2label"] = dict(enumerate(config["id2label"]))
+    return config
+
+
 def image_settings(serve: Serve, signature: Signature, config: Mapping[str, Any], processor: Mapping[str, Any]) -> dict[str, Any]:
     """What model.json says as the task's `image`.
 
@@ -61,7 +86,7 @@ def image_settings(serve: Serve, signature: Signature, config: Mapping[str, Any]
     port, mask = _ports(signature)
     channels, height, width, last = _layout(port, said)
     pixels = _from_files(said, config, processor)
-    steps = _steps(said, pixels, (height, width))
+    steps = _steps(said, pixels, (height, width), config.get("image_size"))
     if pixels is not None and not pixels.mask:
         mask = None
     fixed = processors.fixed_size(steps)
@@ -72,7 +97,7 @@ def image_settings(serve: Serve, signature: Signature, config: Mapping[str, Any]
                 f"the model's input {port.name!r} has the {axis} {size}, and pictures would get {given}: say serve.image.size"
             )
     if not steps and not (isinstance(height, str) and isinstance(width, str)):
-        raise NotCertainError(f"how pictures get the size of {port.name!r} {list(port.shape)}: say serve.image.size")
+        raise NotCertainError(f"nothing says which size pictures get for {port.name!r} {list(port.shape)}: say serve.image.size")
     factors, terms = _arithmetic(said, pixels, channels, port.dtype)
     flip = said.channels == "bgr" if said.channels else pixels is not None and pixels.flip
     return {
@@ -102,7 +127,7 @@ def object_settings(serve: Serve, signature: Signature, kind: str | None, labels
     """
     said = serve.objects
     if said is None and kind not in _FORMS:
-        raise NotCertainError("a form of its outputs: say serve.objects.form")
+        raise NotCertainError("nothing says what the outputs mean: say serve.objects.form")
     form = said.form if said is not None else _FORMS[kind or ""]["form"]
     outputs = _outputs(form, said or Objects(form=form), signature)
     given = said or Objects(form=form)
@@ -160,7 +185,9 @@ def _ports(signature: Signature) -> tuple[TensorSpec, TensorSpec | None]:
     masks = [spec for spec in signature.inputs if spec.name == "pixel_mask" and len(spec.shape) == 3 and spec.dtype in _DATATYPES]
     if len(pictures) != 1 or len(signature.inputs) != 1 + len(masks):
         inputs = ", ".join(f"{spec.name} ({spec.dtype} {list(spec.shape)})" for spec in signature.inputs)
-        raise NotCertainError(f"one input of four axes for pictures, float32 or uint8, and the model has {inputs}")
+        raise NotCertainError(
+            f"pictures need one input of four axes, float32 or uint8, and nothing beside it; the model has {inputs}"
+        )
     return pictures[0], masks[0] if masks else None
 
 
@@ -169,7 +196,9 @@ def _layout(port: TensorSpec, said: Image) -> tuple[int, int | str, int | str, b
     first, second, third = port.shape[1:]
     before, behind = first in _CHANNELS, third in _CHANNELS
     if said.layout is None and before == behind:
-        raise NotCertainError(f"which axis of {port.name!r} {list(port.shape)} has the channels: say serve.image.layout")
+        raise NotCertainError(
+            f"it is not certain which axis of {port.name!r} {list(port.shape)} has the channels: say serve.image.layout"
+        )
     last = said.layout == "nhwc" if said.layout else behind
     channels, height, width = (third, first, second) if last else (first, second, third)
     if not isinstance(channels, int):  # a free axis
@@ -194,16 +223,22 @@ def _from_files(said: Image, config: Mapping[str, Any], processor: Mapping[str, 
     return None
 
 
-def _steps(said: Image, pixels: Pixels | None, own: tuple[int | str, int | str]) -> Sequence[tuple[str, dict[str, Any]]]:
+def _steps(
+    said: Image, pixels: Pixels | None, own: tuple[int | str, int | str], written: Any
+) -> Sequence[tuple[str, dict[str, Any]]]:
+    """`own`: the input's height and width; `written`: config.json's `image_size`."""
     if pixels is not None and said.size is None and said.fit is None and said.resample is None:
         return pixels.steps
     size = said.size or (processors.fixed_size(pixels.steps) if pixels else None)
     if size is None and isinstance(own[0], int) and isinstance(own[1], int):
         size = own[0], own[1]
+    sizes = [written, written] if isinstance(written, int) else written
+    if size is None and isinstance(sizes, list) and len(sizes) == 2 and all(type(each) is int and each > 0 for each in sizes):
+        size = sizes[0], sizes[1]
     if size is None:
-        raise NotCertainError("which size pictures get: say serve.image.size")
-    written = next((step[1]["resample"] for step in pixels.steps if "resample" in step[1]), None) if pixels else None
-    resample = processors.RESAMPLES[said.resample] if said.resample else processors.BILINEAR if written is None else written
+        raise NotCertainError("nothing says which size pictures get: say serve.image.size")
+    filter_ = next((step[1]["resample"] for step in pixels.steps if "resample" in step[1]), None) if pixels else None
+    resample = processors.RESAMPLES[said.resample] if said.resample else processors.BILINEAR if filter_ is None else filter_
     sides = {"height": size[0], "width": size[1]}
     if said.fit == "pad":
         return [("letterbox", {**sides, "resample": resample, "fill": _GRAY})]
@@ -247,7 +282,7 @@ def _outputs(form: str, said: Objects, signature: Signature) -> dict[str, Tensor
         if name is None and len(known) == 1 and len(_NEEDS[form]) == 1:
             name = next(iter(known))
         if name is None and not usual:
-            raise NotCertainError(f"which output of {', '.join(known)} has the {key}: say serve.objects.{key}")
+            raise NotCertainError(f"it is not certain which output of {', '.join(known)} has the {key}: say serve.objects.{key}")
         chosen[key] = known[name or usual[0]]
     return chosen
 
@@ -264,6 +299,6 @@ def _columns(spec: TensorSpec, labels: int | None, *, objectness: bool) -> int:
                 f"the output {spec.name!r} {list(spec.shape)} has no axis of {columns}, for a box and {labels} labels"
             )
         return columns
-    if len(sizes) != 2:
-        raise NotCertainError(f"how many labels {spec.name!r} {list(spec.shape)} has: say serve.labels")
+    if not sizes:
+        raise NotCertainError(f"nothing says how many labels the output {spec.name!r} has: say serve.labels")
     return min(sizes)

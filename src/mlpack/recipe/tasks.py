@@ -127,9 +127,11 @@ def settings(recipe: Recipe, steps: Sequence[Step], signature: Signature, *, tok
     if name is None:
         _refuse_keys(serve)
         return None
+    if TASKS[name].media == "image":
+        told = pictures.told_by_graph(recipe.root / recipe.source.reference) if recipe.source.format == "onnx" else {}
+        return _of_pictures(name, serve, signature, folder, {**told, **config})
     if TASKS[name].media is not None:
-        of_media = _of_pictures if TASKS[name].media == "image" else _of_sounds
-        return of_media(name, serve, signature, folder, config)
+        return _of_sounds(name, serve, signature, folder, config)
     missing = None if tokenized else "a tokenizer: say serve.tokenizer (a huggingface source brings its own)"
     read = {} if missing else _outputs(name, serve, signature, folder)
     if missing is None and read is None:
@@ -158,13 +160,13 @@ def _of_pictures(
         else:
             read = _outputs(name, serve, signature, folder)
             if read is None:
-                raise pictures.NotCertainError(_lacking(name))
+                raise pictures.NotCertainError(f"it needs {_lacking(name)}: say serve.output")
             more = {**read, **_labels(name, serve, config, read, signature)}
     except pictures.NotCertainError as error:
         if not said:
             _refuse_keys(serve)
             return None
-        raise RecipeError(f"serve.{said[0]}: {name} needs {error}") from None
+        raise RecipeError(f"serve.{said[0]}: {name}: {error}") from None
     return {"name": name, **more, "image": image, **_own(name, serve)}
 
 
