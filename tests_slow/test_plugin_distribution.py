@@ -89,7 +89,10 @@ def test_recipe_builds_boots_and_runs(installed: Environment, project: Path) -> 
     assert rounded["status"] == "ok"
     assert [step["notes"].get("plugin") for step in rounded["steps"] if step["pass"] == "round-weights"] == ["acme-mlpack 1.2"]
     with tarfile.open(project / f"out/artifacts/{rounded['id']}/function.tar") as archive:
-        assert {"bootstrap.py", "lib/libonnxruntime.so", "model/model.json"} <= set(archive.getnames())
+        paths = {"bootstrap.py", "lib/libonnxruntime.so", "model/model.json", "site/tzdata/zoneinfo/Europe/Warsaw"}
+        assert paths <= set(archive.getnames())
+    lock = json.loads((project / "mlpack.lock").read_bytes())
+    assert [pin["name"] for pins in lock["requirements"].values() for pin in pins] == ["tzdata"]
     assert "outputs" in json.loads(mlpack(installed, project, "run", f"out/artifacts/{rounded['id']}").stdout)
     released = mlpack(installed, project, "publish", "out", "--registry", "registry")
     assert "tiny" in released.stdout

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import plugin_distributions
+from tests.support import plugin_distributions, wheel_index
 from tests.support import workshop as workshop_
 from tests.support.pass_harness import hold
 from tests.support.workshop import Workshop
 
+from mlpack.core.records import Candidate
 from mlpack.errors import MlpackError, PackError, PluginError, RecipeError
 from mlpack.passes import PASSES
 from mlpack.pipeline import booting, outlook, plan, transform
+from mlpack.pipeline.packing.packages import Packages
 from mlpack.recipe import reader
 from mlpack.registry.rows import manifest
 from mlpack.report.record import files as record_files
@@ -250,6 +252,75 @@ def test_wheels_that_nobody_knows_are_told(shop: Workshop, tmp_path: Path, monke
     again(tmp_path, monkeypatch, "broken", **{"    limits=(SIZE,),\n": "    limits=(SIZE,), needs=lambda config: ('warp',),\n"})
     with pytest.raises(PackError, match="a target needs 'warp' in its runtime part, which is none of engine, "):
         shop.build()
+
+
+def with_requirements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requirements: str) -> None:
+    again(tmp_path, monkeypatch, "needing", **{plugin_distributions.REQUIREMENTS: requirements})
+
+
+def test_wheels_that_a_target_brings_are_pinned_and_shipped(
+    shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Together with those of hooks, in one resolution."""
+    with_requirements(tmp_path, monkeypatch, "('Zones>=1',)")
+    candidate = plan.expand(reader.load(shop.recipe)).baselines[0]
+    with wheel_index.serving(tmp_path / "registry", monkeypatch) as index:
+        index.add("zones", "1.5", {"zones_data/a.txt": "x", "zones_data/a.pyi": "x"}, needs=("part",))
+        index.add("zones", "2.0", needs=("part",))
+        index.add("part", "1.0")
+        assert {row.requirements for row in foreseen(shop).values()} == {
+            "requirements: zones>=1, not pinned for Python 3.13 on x86_64 yet; a build resolves and pins them"
+        }
+        paths, described = shipped_by(shop, candidate)
+        assert {"site/zones.py", "site/part.py", "licenses/zones/METADATA"} <= paths
+        assert [(each["name"], each["version"]) for each in described["requirements"]] == [("part", "1.0"), ("zones", "2.0")]
+        (shop.root / "app.py").write_text("def best(outputs):\n    return {}\n")
+        shop.recipe.write_text(RECIPE + "serve: {postprocess: 'app:best', requirements: ['zones<2']}\n")
+        paths, described = shipped_by(shop, candidate)
+        assert {"site/zones_data/a.txt"} <= paths
+        assert "site/zones_data/a.pyi" not in paths
+        assert [each["version"] for each in described["requirements"]] == ["1.0", "1.5"]
+
+
+def shipped_by(shop: Workshop, candidate: Candidate) -> tuple[set[str], dict[str, Any]]:
+    """The paths in a package, and what it says of itself."""
+    recipe = reader.load(shop.recipe)
+    model = transform.run_steps(
+        candidate, transform.take_source(recipe, shop.store, (shop.root,)), shop.store, {}, lambda _text: None
+    )
+    packages = Packages(recipe, shop.store, (shop.root,))
+    packages.prepare(candidate)
+    sample = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 64], "data": [0.0] * 64}]}
+    package = packages.pack(candidate, model, sample)
+    described = json.loads((package.dir / "package.json").read_bytes())
+    return {each["path"] for each in described["files"]}, described
+
+
+@pytest.mark.parametrize(
+    ("requirements", "error", "said"),
+    [
+        ("('zones',)", RecipeError, "the target acme-function of acme-mlpack 1.2: there is no distribution zones in the index"),
+        ("('kit',)", RecipeError, "the target acme-function of acme-mlpack 1.2: kit 1.0 comes under AGPL-3.0-only"),
+        ("('onnxruntime',)", RecipeError, "the target acme-function of acme-mlpack 1.2: they "),
+        ("('-r more.txt',)", RecipeError, "the target acme-function of acme-mlpack 1.2: its requirements: "),
+        ("('zones @ file:///zones.whl',)", RecipeError, "acme-mlpack 1.2: its requirements: "),
+        ("'zones'", PluginError, "acme_mlpack.acme_function.requirements of acme-mlpack 1.2"),
+        ("(3,)", PluginError, "is no tuple of requirements"),
+        ("(1 / 0,)", PluginError, "ZeroDivisionError"),
+    ],
+)
+def test_requirements_that_cannot_be_had_are_the_targets(
+    shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requirements: str, error: type[MlpackError], said: str
+) -> None:
+    with_requirements(tmp_path, monkeypatch, requirements)
+    recipe = reader.load(shop.recipe)
+    packages = Packages(recipe, shop.store, (shop.root,))
+    with wheel_index.serving(tmp_path / "registry", monkeypatch) as index:
+        index.add("kit", "1.0", said="License-Expression: AGPL-3.0-only\n")
+        index.add("onnxruntime", "1.0")
+        with pytest.raises(error) as caught:
+            packages.prepare(plan.expand(recipe).baselines[0])
+    assert said in str(caught.value)
 
 
 CHAINS = {

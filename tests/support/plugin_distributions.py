@@ -56,9 +56,15 @@ def install(
     return folder
 
 
+REQUIREMENTS = '("tzdata>=2025.1",)'
+"""What the page's target needs of the package index."""
+
+
 def install_example(monkeypatch: pytest.MonkeyPatch, folder: Path, version: str = "1.2", **changed: str) -> Path:
-    """The plug-in of docs/extending.md; `changed`: words in its modules, and what stands there instead."""
+    """The plug-in of docs/extending.md, whose target needs nothing of the index; `changed`: words in its modules, and what stands
+    there instead."""
     files = {path: text for path, text in example().items() if path.startswith("acme_mlpack/")}
+    changed = {REQUIREMENTS: "()", **changed}
     for old, new in changed.items():
         assert any(old in text for text in files.values())
         files = {path: text.replace(old, new) for path, text in files.items()}

@@ -94,10 +94,12 @@ def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None)
 
 
 def _requirements_of(recipe: Recipe, candidate: Candidate) -> str | None:
-    if recipe.serve.requirements is None:
+    target = candidate.target
+    lines, _ = requirements.asked(recipe, target)
+    if not lines:
         return None
-    lock, target = wheels.read_lock(recipe.root / wheels.LOCK_NAME), candidate.target
-    return requirements.outlook(recipe.serve.requirements, lock, getattr(target.config, "python", None), target.arch)
+    lock = wheels.read_lock(recipe.root / wheels.LOCK_NAME)
+    return requirements.outlook(lines, lock, getattr(target.config, "python", None), target.arch)
 
 
 def _plugins_of(candidate: Candidate) -> tuple[str, ...]:

@@ -36,6 +36,10 @@ def _engine(_config: Any) -> tuple[str, ...]:
     return ("engine",)
 
 
+def _no_requirements(_config: Any) -> tuple[str, ...]:
+    return ()
+
+
 def _none(_config: Any) -> tuple[License, ...]:
     return ()
 
@@ -59,6 +63,7 @@ class TargetKind:
 
     - `chain`: how its steps are written out.
     - `needs`: names in `wheel_rules.NEEDS` for its runtime part, beside a tokenizer.
+    - `requirements`: distributions that its packages have beside the runtime part, in the form of `serve.requirements`.
     - `settings`: more keys of model.json.
     - `licenses`: the licences that a recipe has to accept.
     - `price`: dollars for a million requests, or None. Also takes the median latency in ms, and samples a second or None.
@@ -79,6 +84,7 @@ class TargetKind:
     version: int = 1
     chain: Callable[[Any], Chain] = chains.cpu
     needs: Callable[[Any], tuple[str, ...]] = _engine
+    requirements: Callable[[Any], tuple[str, ...]] = _no_requirements
     settings: Callable[[Any], Mapping[str, object]] = _nothing
     licenses: Callable[[Any], tuple[License, ...]] = _none
     price: Callable[[Any, float, float | None], float | None] = prices.unknown
@@ -165,6 +171,11 @@ def _check_price(value: object) -> None:
         raise ValueError(f"{value!r} is no price: dollars, or None")
 
 
+def _check_requirements(value: object) -> None:
+    if not (isinstance(value, tuple) and all(isinstance(each, str) for each in value)):
+        raise ValueError(f"{value!r:.100} is no tuple of requirements, such as ('tzdata>=2025',)")
+
+
 def _adopted(row: object, plugin: Plugin) -> TargetKind:
     """The row of a plug-in, guarded. ValueError says what is wrong with it."""
     from mlpack.targets.boot.process import Boot
@@ -180,6 +191,7 @@ def _adopted(row: object, plugin: Plugin) -> TargetKind:
         boot=plugins.guarded(row.boot, plugin, Boot),
         chain=plugins.guarded(row.chain, plugin, Chain),
         needs=plugins.guarded(row.needs, plugin, tuple),
+        requirements=plugins.guarded(row.requirements, plugin, tuple, _check_requirements),
         settings=plugins.guarded(row.settings, plugin, Mapping, digest.canonical_json),
         licenses=plugins.guarded(row.licenses, plugin, tuple),
         price=plugins.guarded(row.price, plugin, None, _check_price),

@@ -275,25 +275,26 @@ class Packages:
         """
         target = candidate.target
         base = self.base_of(target)
-        if self._recipe.serve.requirements is not None and not candidate.skipped:
-            self._requirements(target.arch, pack.python_of(target, base, self._cache), self._own(target))
+        if hook_requirements.asked(self._recipe, target)[0] and not candidate.skipped:
+            self._requirements(target, pack.python_of(target, base, self._cache))
 
     def _own(self, target: Target) -> tuple[str, ...]:
         """The distributions of mlpack's own part of a package."""
         return requirements((*TARGETS[target.kind].needs(target.config), "tokenizer"))
 
-    def _requirements(self, arch: str, python: str, own: tuple[str, ...]) -> Entry | None:
-        """The tree of the hooks' wheels; None without requirements. Their licences are judged here."""
-        serve = self._recipe.serve
-        if serve.requirements is None:
+    def _requirements(self, target: Target, python: str) -> Entry | None:
+        """The tree of the wheels that hooks and the target need; None without requirements. Their licences are judged here."""
+        lines, whose = hook_requirements.asked(self._recipe, target)
+        if not lines:
             return None
-        wanted = hook_requirements.Wanted(lines=serve.requirements, python=python, arch=arch, own=own, slim=serve.slim)
+        own, slim = self._own(target), self._recipe.serve.slim
+        wanted = hook_requirements.Wanted(lines=lines, python=python, arch=target.arch, own=own, slim=slim, whose=whose)
         self._keep(hook_requirements.pinned(self._lock, wanted))
         pins = self._lock.requirements[wanted.key]
         with self._store.entry(hook_requirements.tree_key(pins, wanted)) as entry:
             if not entry.hit:
                 hook_requirements.wheels_tree(pins, wanted, entry.dir)
-        hook_requirements.check_licences(hook_requirements.read_summary(entry.dir), self._recipe.accept_licenses)
+        hook_requirements.check_licences(hook_requirements.read_summary(entry.dir), self._recipe.accept_licenses, whose)
         return entry
 
     def _with_requirements(self, runtime: RuntimeRequest, own: Entry, needed: Entry) -> Entry:
@@ -316,7 +317,7 @@ class Packages:
         with self._store.entry({"kind": "runtime", **pack.runtime_key(runtime)}) as entry:
             if not entry.hit:
                 pack.runtime_tree(runtime, entry.dir)
-        needed, notes = self._requirements(target.arch, python, self._own(target)), _notes(runtime, target)
+        needed, notes = self._requirements(target, python), _notes(runtime, target)
         if needed is None:
             return entry, notes
         told = hook_requirements.note(hook_requirements.read_summary(needed.dir))

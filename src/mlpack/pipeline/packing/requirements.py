@@ -1,4 +1,4 @@
-"""What hooks need beside the engine: resolved for a target, pinned in the lock, installed, slimmed, their licences judged.
+"""What hooks, and a plug-in's target, need beside the engine: resolved, pinned in the lock, installed, slimmed, licences judged.
 
     requirements ─pin→ Lock ─wheels_tree→ site/, licenses/ ─check_licences→
 
@@ -22,17 +22,19 @@ from pathlib import Path
 from typing import Any
 
 from mlpack.core import digest
+from mlpack.core.records import Recipe, Target
 from mlpack.core.text import words
 from mlpack.errors import PackError, RecipeError
 from mlpack.pipeline.packing import slimming, wheels
 from mlpack.pipeline.packing.runtime_part import RuntimeRequest, check_machine, copy
 from mlpack.pipeline.packing.wheels import Lock, Pin
-from mlpack.recipe.serve.requirements import listed, name_of, without_hashes
-from mlpack.targets import wheel_licenses
+from mlpack.recipe.serve.requirements import listed, name_of, read, without_hashes
+from mlpack.targets import TARGETS, wheel_licenses
 from mlpack.targets.format import bytecode
 
 VERSION = 1
 """Raised when equal pins would give other bytes."""
+KEY = "serve.requirements"
 SUMMARY = "licenses/requirements.json"
 """In a package: its requirements by name, version, licence and bytes, and what was left out of them."""
 _KEY_MOST = 400
@@ -46,13 +48,14 @@ _UNIMPORTABLE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """The requirements of one package. `own`: distributions of mlpack's part, as `name==version`."""
+    """The requirements of one package. `own`: distributions of mlpack's part, as `name==version`; `whose`: what asks for them."""
 
     lines: tuple[str, ...]
     python: str
     arch: str
     own: tuple[str, ...]
     slim: bool = True
+    whose: str = KEY
 
     @property
     def key(self) -> str:
@@ -60,6 +63,20 @@ class Wanted:
         asked = listed(self.lines)
         asked = asked if len(asked) <= _KEY_MOST else digest.of_bytes(asked.encode()).short
         return f"{wheels.platform_key(self.python, self.arch)} {asked}"
+
+
+def asked(recipe: Recipe, target: Target) -> tuple[tuple[str, ...], str]:
+    """What a target's packages need, of the recipe for its hooks and of the target's row, and whose wish that is, in words.
+
+    Raises:
+        RecipeError: The row of a plug-in asks for what is no requirement.
+    """
+    row, lines = TARGETS[target.kind], recipe.serve.requirements or ()
+    of_target, problems = read(row.requirements(target.config), recipe.root)
+    whose = f"the target {target.kind}{f' of {row.plugin}' if row.plugin is not None else ''}"
+    if problems:
+        raise RecipeError(f"{whose}: its requirements: {problems[0][1]}")
+    return tuple(sorted({*lines, *of_target})), " and ".join([*([KEY] if lines else []), *([whose] if of_target else [])])
 
 
 def pinned(lock: Lock, wanted: Wanted) -> Lock:
@@ -133,13 +150,13 @@ def read_summary(tree: Path) -> dict[str, Any]:
     return summary
 
 
-def check_licences(summary: Mapping[str, Any], accepted: Sequence[str]) -> None:
+def check_licences(summary: Mapping[str, Any], accepted: Sequence[str], whose: str = KEY) -> None:
     """Raise RecipeError for every wheel whose licence has to be accepted and is not."""
     refused = []
     for each in summary["wheels"]:
         why = wheel_licenses.asks(each["license"], tuple(each["classifiers"]))
         if why is not None and f"{wheel_licenses.PREFIX}{each['name']}" not in accepted:
-            refused.append(f"serve.requirements: {wheel_licenses.refusal(each['name'], each['version'], why)}")
+            refused.append(f"{whose}: {wheel_licenses.refusal(each['name'], each['version'], why)}")
     if refused:
         raise RecipeError(*refused)
 
@@ -187,13 +204,13 @@ def _resolved(wanted: Wanted) -> tuple[Pin, ...]:
             names = " and ".join(f"{pin.name} {pin.version}" for pin in clash)
             parts = " and ".join(f"{pin.name} {own[pin.name]}" for pin in clash)
             raise RecipeError(
-                f"serve.requirements: they ask for {names}, and the package has {parts} for the runtime's own work, of which there "
+                f"{wanted.whose}: they ask for {names}, and the package has {parts} for the runtime's own work, of which there "
                 f"can be one only. Loosen what asks for another version. uv says: {error}"
             ) from None
     for pin in pins:
         if pin.name in own and pin.name in _UNIMPORTABLE:
             raise RecipeError(
-                f"serve.requirements: they bring {pin.name}, which the package has already: {_UNIMPORTABLE[pin.name]}. Leave out "
+                f"{wanted.whose}: they bring {pin.name}, which the package has already: {_UNIMPORTABLE[pin.name]}. Leave out "
                 "what needs it"
             )
     return _restricted(pins, wanted.lines)
@@ -250,4 +267,4 @@ def explanation(said: str, wanted: Wanted) -> str:
         )
     else:
         why = f"no versions of them go together for {where}"
-    return f"serve.requirements: {why}. uv says: {' '.join(said.split())[:_SAID_MOST]}"
+    return f"{wanted.whose}: {why}. uv says: {' '.join(said.split())[:_SAID_MOST]}"
