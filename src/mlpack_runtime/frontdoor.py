@@ -83,7 +83,7 @@ def respond(door: "exchange.Door", event: "Any", context: "Any") -> "tuple[Reply
 def _source(door: "exchange.Door", event: "Any") -> "sources.Source | None":
     """The other service that an event comes from; None for a request."""
     found = sources.recognize(event) if os.environ.get("MLPACK_EVENTS") != "direct" else None
-    if found is not None and found.name == "map" and door.described.settings.get("preprocess"):
+    if found is not None and found.name in ("map", "batch") and door.described.settings.get("preprocess"):
         return None  # a hook takes what it likes
     return found
 

@@ -47,7 +47,7 @@ with Watched():
 _DISPATCH: "list[Dispatch]" = []
 _MARKS = frozenset((
     "CodePipeline.job", "Details", "Items", "LifecycleEventHookExecutionId", "Records", "ResponseURL", "SecretId", "agent",
-    "alarmData", "authorizationToken", "awslogs", "bot", "clickType", "datasetRecords", "detail-type", "deviceEvent",
+    "alarmData", "authorizationToken", "awslogs", "batch", "bot", "clickType", "datasetRecords", "detail-type", "deviceEvent",
     "directive", "eventSource", "fieldName", "flowDirection", "getObjectContext", "header", "info", "invokingEvent",
     "isFinalInvokeForWindow", "labelingJobArn", "methodArn", "raw_path", "records", "operation", "request", "responseContext",
     "routeArn", "serverId", "sessionState", "tasks", "transformId", "triggerSource", "widgetContext",

@@ -172,10 +172,22 @@ WORKER += [
     "queueing.results",
     "queueing.settings",
 ]
-WORKER += ["queueing.envelopes", "queueing.letters", "queueing.payloads", "queueing.sqs", "serving.waiting", "queueing.worker"]
+WORKER += [
+    "queueing.envelopes",
+    "queueing.letters",
+    "queueing.batches",
+    "triggers.batches",
+    "aws.objects",
+    "queueing.payloads",
+    "queueing.sqs",
+    "serving.waiting",
+    "queueing.worker",
+]
 WORKER += ["hosting.process", "hosting.serve", "hosting.settings", "hosting.stop"]
 WORKER += ["serving.admission", "serving.gzipped", "serving.http_listener", "serving.prometheus", "serving.side"]
-WORKER += [f"batch.{name}" for name in ("answering", "engines", "errors", "items", "jobs", "main", "orders", "places", "runs")]
+WORKER += [
+    f"batch.{name}" for name in ("answering", "engines", "errors", "invoked", "items", "jobs", "main", "orders", "places", "runs")
+]
 WORKER += [
     f"batch.reading.{name}" for name in ("lines", "manifests", "parquet", "plans", "ranges", "records", "sources", "unzipped")
 ]

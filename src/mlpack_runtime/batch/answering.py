@@ -37,6 +37,8 @@ class Answerer:
 
     def __init__(self, service: "Service", fetch: "Fetch", job: str, wait: "Callable[[float], object]") -> None:
         self._service = service
+        self.headers: dict[str, str] = {}
+        """Of every request."""
         self._fetch = fetch
         self._job = job
         self._wait = wait
@@ -66,7 +68,7 @@ class Answerer:
         return Line(_answer(item, reply), failed=False)
 
     def _reply(self, item: "Item", trace_id: str) -> "Reply":
-        body, headers = item.body, {telemetry.TRACE_HEADER: trace_id}
+        body, headers = item.body, {**self.headers, telemetry.TRACE_HEADER: trace_id}
         name = str(item.identifier if item.identifier is not None else item.number)
         try:
             if item.place:

@@ -21,6 +21,7 @@ from mlpack_runtime.batch.writing.local_folder import LocalFolder
 from mlpack_runtime.batch.writing.pieces import note_of
 from mlpack_runtime.batch.writing.progress import Progress
 from mlpack_runtime.limits import number
+from mlpack_runtime.routes import MODEL_HEADER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mlpack_runtime.batch.reading.plans import Part
     from mlpack_runtime.batch.reading.sources import Source
     from mlpack_runtime.batch.writing.folders import Folder
+    from mlpack_runtime.model import Described
     from mlpack_runtime.service import Service
 
 SCHEMA = 1
@@ -81,7 +83,9 @@ class Job:
 
     def run(self) -> "dict[str, Any]":
         """Until all is done, or as `Run.run` ends; what the status says then. Raises BatchError."""
-        order, model = self._order, self._service.model
+        order, model = self._order, self._model
+        if order.model not in ("", model.name):
+            raise BatchError(f"there is no model {order.model!r} here; this package has {model.name!r}")
         if not self._files and not order.manifest.startswith("s3://"):
             raise BatchError(f"the manifest is {order.manifest!r}: an address s3://bucket/key is needed")
         try:
@@ -95,15 +99,18 @@ class Job:
         except aws.AwsError as error:
             raise BatchError(str(error), 4) from None
         places = Places(source.uri, self._s3, model.limits, files=self._files)
-        crew = Crew(Answerer(self._service, places.fetch, f"batch-{identity}", self.pause), self._threads)
-        about = {"manifest": source.uri, "results": folder.uri, **({"columns": order.columns} if order.columns else {})}
+        answerer = Answerer(self._service, places.fetch, f"batch-{identity}", self.pause)
+        answerer.headers = {MODEL_HEADER: order.model} if order.model else {}
+        crew = Crew(answerer, self._threads)
+        told = {"columns": order.columns, "format": order.format, "model": order.model}
+        about = {"manifest": source.uri, "results": folder.uri, **{key: value for key, value in told.items() if value}}
         run = Run(
             folder,
             parts(rows),
             lambda part, skipped: _items(manifest, opener, part, skipped),
             crew,
             Claims(folder, self._settings.lease_s),
-            Progress(folder, model, about | ({"format": order.format} if order.format else {}), self.say),
+            Progress(folder, model, about, self.say),
         )
         run.bounds = Bounds(self._settings.checkpoint_items, seconds=self._settings.checkpoint_s)
         run.going, run.wait = self.going, self.wait
@@ -113,7 +120,7 @@ class Job:
             crew.end()
 
     def _described(self, source: "Source") -> "dict[str, Any]":
-        model, order = self._service.model, self._order
+        model, order = self._model, self._order
         return {
             "schema": SCHEMA,
             "manifest": source.uri,
@@ -159,6 +166,10 @@ class Job:
         folder = S3Folder(self._s3(), bucket, prefix)
         folder.assure(self.warn, unconditional=self._settings.unconditional)
         return folder
+
+    @property
+    def _model(self) -> "Described":
+        return self._service.described(self._order.model or None)
 
     def _s3(self) -> "Any":
         if self._made is None:

@@ -37,6 +37,8 @@ def main(arguments: "list[str]") -> int:
         stop = Stop()
         on_signals(stop)
         settings = Settings(os.environ)
+        if model.has_several(model.directory()):
+            raise BatchError("this package has several models: give the package of the one that is to answer")
         loaded = model.load(lambda place, told: open_backend(place, told, lambda text: _emit(None, "WARNING", text)))
         told = _run(order, loaded, settings, stop, paths)
     except (BatchError, SettingsError, BackendError, model.ModelError, ort.OrtError, aws.AwsError) as error:

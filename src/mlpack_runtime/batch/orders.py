@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 KEY = "batch"
-_KEYS = ("manifest", "results", "columns", "format")
+_KEYS = ("manifest", "results", "columns", "format", "model")
 _TOLD = frozenset((*_KEYS, "state", "items", "answered", "failed", "parts", "parts_done", "updated"))
-_PIECE = re.compile(r"(^|/)(results|errors)/part-\d{5,}-\d{3,}\.jsonl$")
+_PIECE = re.compile(r"\.results/[0-9a-f]{12}/|(^|/)(results|errors)/part-\d{5,}-\d{3,}\.jsonl$")
 
 
 class Order:
-    """One batch. `results`: "" for a folder beside the manifest."""
+    """One batch. `results`: "" for a folder beside the manifest; `model`: of a package with several, "" for the default."""
 
-    __slots__ = ("columns", "format", "manifest", "results")
+    __slots__ = ("columns", "format", "manifest", "model", "results")
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Order:
         self.results = results
         self.columns = columns or {}
         self.format = format
+        self.model = ""
 
 
 def is_order(value: object) -> bool:
@@ -50,10 +51,12 @@ def order_of(value: "dict[str, Any]") -> Order:
     strange = [key for key in told if key not in _TOLD]
     if strange:
         raise BatchError(f"batch has {quoted(strange[0])}; it takes {', '.join(_KEYS)}")
-    for key in ("manifest", "results", "format"):
+    for key in ("manifest", "results", "format", "model"):
         if type(told.get(key, "")) is not str:
             raise BatchError(f"batch: {key} is {quoted(told[key])}, not a text")
-    return Order(told["manifest"], told.get("results", ""), columns_of(told.get("columns")), told.get("format", ""))
+    order = Order(told["manifest"], told.get("results", ""), columns_of(told.get("columns")), told.get("format", ""))
+    order.model = told.get("model", "")
+    return order
 
 
 def columns_of(value: object) -> "dict[str, str | list[str]]":

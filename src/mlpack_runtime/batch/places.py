@@ -7,9 +7,9 @@ Promises: a file is read only below the manifest's own folder; no more is read t
 
 import os
 
+from mlpack_runtime.aws import objects
 from mlpack_runtime.limits import quoted, too_large
 from mlpack_runtime.protocol import RequestError
-from mlpack_runtime.queueing import payloads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Places:
             bucket, _, key = uri.removeprefix(_SCHEME).partition("/")
             if not bucket or not key:
                 raise RequestError(f"the object {quoted(place)} is no address: s3://bucket/key, or a key beside the manifest")
-            return payloads.fetch(self._client(), payloads.Place(bucket, key), self._limits)
+            return objects.fetch(self._client(), objects.Place(bucket, key), self._limits)
         if "://" in uri or not self._files:
             raise RequestError(f"the object {quoted(place)} is no address: s3://bucket/key is needed")
         return self._read(place, os.path.realpath(uri))

@@ -14,6 +14,7 @@ Will not: write a result for a failure that another try may mend, or count tries
 from random import uniform
 
 from mlpack_runtime import aws, encodings, telemetry
+from mlpack_runtime.aws import objects
 from mlpack_runtime.json_room import JsonRoom
 from mlpack_runtime.limits import cut
 from mlpack_runtime.protocol import RequestError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from mlpack_runtime.queueing.batches import Batches
     from mlpack_runtime.queueing.results import Results
     from mlpack_runtime.queueing.sqs import Deleter, Delivery, Keeper, Queue
     from mlpack_runtime.service import Service
@@ -52,6 +54,9 @@ class Consumer:
     own = ""
     """What addresses of this worker's answers begin with: a notification about one asks for nothing, or its answer would be the
     next one's request, without end."""
+
+    batches: "Batches | None" = None
+    """Carries out orders for batches, which may take hours. None: they are requests like others."""
 
     def __init__(self, service: "Service", queue: "Queue", keeper: "Keeper", deleter: "Deleter", results_: "Results") -> None:
         self._service = service
@@ -131,6 +136,11 @@ class Consumer:
         metrics = {"queue_age_ms": delivery.age_ms, "retries": float(delivery.receives - 1)}
         taken: list[int] = []  # of the room that all messages have for payloads
         try:
+            if self.opens and self.batches is not None:
+                place = payloads.stated(letter.attributes, opened.place)
+                order = self.batches.order(opened.body, place, letter)
+                if order is not None:
+                    return self.batches.reply(order, delivery, letter)
             body = self._body(letter, opened, taken)
             if self.opens and letter.attributes.get(envelopes.ATTRIBUTE) != envelopes.NONE:
                 results.check_request(body)
@@ -163,7 +173,7 @@ class Consumer:
             most = 2 * limits.body_bytes  # one alone may be as large as a body compressed, and as large when it is not any more
             taken.append(self._room.take(size, most, PAYLOAD_S))
 
-        body, headers = payloads.fetch(self._s3, place, limits, admit)
+        body, headers = objects.fetch(self._s3, place, limits, admit)
         coding = headers.pop(encodings.HEADER, "")
         letter.headers = {**headers, **letter.headers}
         return _decoded(coding, body, limits.body_bytes, admit)

@@ -11,10 +11,10 @@ EventBridge user guide, "AWS service event metadata"; amazon-sqs-java-extended-c
 from urllib.parse import unquote_plus
 
 from mlpack_runtime import jsontext
+from mlpack_runtime.aws.objects import Place
 from mlpack_runtime.jsontext import text_of
 from mlpack_runtime.limits import quoted
 from mlpack_runtime.protocol import RequestError
-from mlpack_runtime.queueing.payloads import Place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

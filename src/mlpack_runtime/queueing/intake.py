@@ -12,6 +12,7 @@ from time import monotonic, sleep
 from mlpack_runtime import aws, telemetry
 from mlpack_runtime.aws.promises import PromiseError
 from mlpack_runtime.queueing import results
+from mlpack_runtime.queueing.batches import Batches
 from mlpack_runtime.queueing.consumer import Consumer
 from mlpack_runtime.queueing.dead_letters import DeadLetters
 from mlpack_runtime.queueing.sqs import AT_ONCE, Deleter, Delivery, Keeper, Queue
@@ -47,6 +48,7 @@ class Intake:
         self._assured, self._asking = False, threading.Lock()
         self._consumer = Consumer(service, self._queue, self._keeper, self._deleter, self._place)
         self._consumer.opens = settings.opens
+        self._consumer.batches = Batches(service, stop, 2 * settings.max_batch)
         self._consumer.own = results.folder(settings.results, service.model.name)
         self._inbox: SimpleQueue[Delivery] = SimpleQueue()
         self._free = settings.prefetch

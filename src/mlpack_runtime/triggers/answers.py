@@ -8,6 +8,7 @@ takes it to where failures go. Will not: delete, bury, or raise for what one rec
 from time import monotonic
 
 from mlpack_runtime import aws, telemetry
+from mlpack_runtime.aws import objects
 from mlpack_runtime.protocol import RequestError
 from mlpack_runtime.queueing import envelopes, letters, payloads, results
 from mlpack_runtime.queueing.letters import Letter
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from mlpack_runtime.batch.orders import Order
     from mlpack_runtime.queueing.results import Results
     from mlpack_runtime.service import Service
+    from mlpack_runtime.triggers.batches import Batches
     from mlpack_runtime.triggers.records import Record
     from mlpack_runtime.triggers.settings import Settings
 
@@ -48,6 +51,9 @@ class Answers:
         self._place: Results | None = None
         self._s3: Any = None
         self._told = False
+        self._batches: Batches | None = None
+        self.until_s = float("inf")
+        """When the invocation at hand ends, by the monotonic clock."""
 
     @property
     def go_somewhere(self) -> bool:
@@ -73,6 +79,8 @@ class Answers:
             return Outcome(record, None, failed=False)
         if self._is_own(record):  # to answer it would be to write another, and so on
             return self._passed_over(record, f"it is about an answer of this package in {self._settings.results}")
+        if self._is_of_batch(record):
+            return self._passed_over(record, "it is of the results of a batch")
         letter = Letter(record.opened.attributes, record.name, record.trace)
         try:
             try:
@@ -98,14 +106,25 @@ class Answers:
         about = place.uri if place else record.origin
         return self.go_somewhere and about.startswith(results.folder(self._settings.results, self._service.model.name))
 
+    def _is_of_batch(self, record: "Record") -> bool:
+        """Whether a record is about results of a batch: their notifications come from wherever manifests lie."""
+        if record.opened.place is None or "batch" not in self._settings.sources:
+            return False
+        from mlpack_runtime.batch import orders
+
+        return orders.is_piece(record.opened.place.key)
+
     def _of(self, record: "Record", letter: Letter) -> Outcome:
         if record.refused is not None:
             raise record.refused
         model = self._service.described(letter.attributes.get("model"))
         letters.check(letter, model)
+        order = self._order(record, letter)
         again = self._place if record.receives > 1 else None
         if again is not None and letters.is_done(again.status(model.name, letter.request_id)):
             return Outcome(record, None, failed=False)  # whoever had it before came no further than this
+        if order is not None:
+            return self._batch(order, record, letter)
         body = self._body(record, letter)
         if self.go_somewhere and letter.attributes.get(envelopes.ATTRIBUTE) != envelopes.NONE:
             results.check_request(body)
@@ -113,6 +132,38 @@ class Answers:
         # What is written may be of any size; what is only returned has to fit.
         check = None if self.go_somewhere else fits_direct
         return self._ended(record, letter, self._service.message(letter.headers, body, letter.request_id, metrics, check))
+
+    def _order(self, record: "Record", letter: Letter) -> "Order | None":
+        """The batch that a record asks for. Raises RequestError."""
+        if "batch" not in self._settings.sources or letter.attributes.get(envelopes.ATTRIBUTE) == envelopes.NONE:
+            return None
+        from mlpack_runtime.batch import invoked
+
+        place = payloads.stated(letter.attributes, record.opened.place)
+        return invoked.order_in(record.body, place.uri if place is not None else "", letter.attributes.get("model", ""))
+
+    def _batch(self, order: "Order", record: "Record", letter: Letter) -> Outcome:
+        """As much of it as there is time for; its end is its result. Raises RequestError."""
+        from mlpack_runtime.batch import invoked
+        from mlpack_runtime.triggers import batches
+
+        answer = self.batches().answer(order, self.until_s - monotonic())
+        reply = invoked.reply_of(answer, letter.headers)
+        if answer["done"]:
+            return self._ended(record, letter, reply)
+        if not record.queue:
+            raise batches.unfinished(answer)
+        told = {"request_id": letter.request_id, "trace_id": reply.headers[telemetry.TRACE_HEADER]}
+        batches.hand_on(record.queue, answer, told, record.group)
+        return Outcome(record, reply, failed=False)
+
+    def batches(self) -> "Batches":
+        """Opened with the first order."""
+        from mlpack_runtime.triggers.batches import Batches
+
+        if self._batches is None:
+            self._batches = Batches(self._service)
+        return self._batches
 
     def _ended(self, record: "Record", letter: Letter, reply: Reply) -> Outcome:
         if reply.status >= 500 and reply.status != 504:  # another try may mend it: nothing is written
@@ -139,7 +190,7 @@ class Answers:
             return record.body
         if self._s3 is None:
             self._s3 = aws.client("s3", **_CLIENT)
-        body, headers = payloads.fetch(self._s3, place, self._service.model.limits)
+        body, headers = objects.fetch(self._s3, place, self._service.model.limits)
         letter.headers = {**headers, **letter.headers}
         return body
 

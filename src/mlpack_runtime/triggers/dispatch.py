@@ -14,6 +14,8 @@ Source: AWS Lambda developer guide, "Handling errors for an SQS event source in 
 Kinesis and DynamoDB.
 """
 
+from time import monotonic
+
 from mlpack_runtime import aws, jsontext, telemetry
 from mlpack_runtime.limits import cut
 from mlpack_runtime.protocol import RequestError
@@ -59,13 +61,16 @@ class Dispatch:
 
     def takes(self, source: "Source") -> bool:
         """Whether this is an event for here. A batch of items is not, where a hook takes what it likes and no setting names it."""
-        return source.name != "map" or self._settings.named or not self._service.model.settings.get("preprocess")
+        return source.name not in ("map", "batch") or self._settings.named or not self._service.model.settings.get("preprocess")
 
     def answer(self, source: "Source", event: "Any", request_id: str, left_s: float) -> Reply:
         """What the source gets. Raises FailedError."""
         if source.name not in self._settings.sources:
             told = f"MLPACK_EVENTS does not name {source.name!r}: {source.what}" if source.name else sources.refusal(source, _TAKEN)
             raise self._failed(RequestError(told, 501, "UnsupportedEvent"), request_id)
+        self._answers.until_s = monotonic() + left_s
+        if source.name == "batch":
+            return self._batch(event, left_s, request_id)
         if source.name == "map":
             return self._mapped(source.records or [], Clock(left_s), request_id)
         try:
@@ -174,6 +179,15 @@ class Dispatch:
 
     def _check(self, reply: Reply, limit: int, beside: int) -> None:
         fits_direct(reply, self._settings.answer_bytes or limit, beside)
+
+    def _batch(self, event: "dict[str, Any]", left_s: float, request_id: str) -> Reply:
+        """An order's own answer: what is not done is left to whoever calls again."""
+        from mlpack_runtime.batch import invoked
+
+        try:
+            return invoked.reply_of(self._answers.batches().answer(invoked.order_of(event), left_s))
+        except RequestError as error:
+            raise self._failed(error, request_id) from None
 
     def _fitting(self, body: bytes, request_id: str, limit: int, beside: int = 0) -> Reply:
         reply = Reply(200, body, {"content-type": JSON})

@@ -35,9 +35,10 @@ class FormError(ValueError):
 class Record:
     """One request. `identifier`: what its source calls it when it failed; `name`: its result's, unless it has one of its own;
     `group`: the message group whose order counts; `receives`: the how-many-th time it comes, where the source says so; `origin`: an
-    item that it is about, as dynamodb://TABLE/ID; `body`: its bytes; `refused`: why there is none."""
+    item that it is about, as dynamodb://TABLE/ID; `queue`: the ARN of the queue that it was in; `body`: its bytes; `refused`: why
+    there is none."""
 
-    __slots__ = ("age_ms", "body", "group", "identifier", "name", "opened", "origin", "receives", "refused", "trace")
+    __slots__ = ("age_ms", "body", "group", "identifier", "name", "opened", "origin", "queue", "receives", "refused", "trace")
 
     def __init__(self, identifier: str, name: str) -> None:
         self.identifier = identifier
@@ -45,7 +46,7 @@ class Record:
         self.group = ""
         self.receives = 1
         self.age_ms: float | None = None
-        self.trace = self.origin = ""
+        self.trace = self.origin = self.queue = ""
         self.body = b""
         self.opened = Opened("", {})
         self.refused: RequestError | None = None
@@ -83,13 +84,14 @@ def of_event(event: "Mapping[str, Any]") -> Record:
 def _sqs(record: "Mapping[str, Any]") -> Record:
     system, identifier = record.get("attributes"), _text(record, "messageId")
     made = Record(identifier, identifier)
+    made.queue = text_of(record, "eventSourceARN")
     if type(system) is dict:
         made.receives = int(_counted(system, "ApproximateReceiveCount") or 1)
         sent_ms = _counted(system, "SentTimestamp")
         made.age_ms = max(0.0, time() * 1000 - int(sent_ms)) if sent_ms else None
         made.trace = text_of(system, "AWSTraceHeader")
         # Queues that are not FIFO may have groups too, for fairness; their order means nothing.
-        made.group = text_of(system, "MessageGroupId") if text_of(record, "eventSourceARN").endswith(".fifo") else ""
+        made.group = text_of(system, "MessageGroupId") if made.queue.endswith(".fifo") else ""
     rows = record.get("messageAttributes")
     told = {name: text_of(row, "stringValue") for name, row in rows.items()} if type(rows) is dict else {}
     return made.open(lambda: envelopes.opened(_string(record, "body"), {name: text for name, text in told.items() if text}))

@@ -22,6 +22,7 @@ TAKEN = {
     "dynamodb": "a DynamoDB stream",
     "s3": "an S3 notification",
     "map": "a batch of items of a Step Functions map",
+    "batch": "an order for a batch",
 }
 """Sources whose events are requests; `MLPACK_EVENTS` may name fewer."""
 LATTICE = "lattice"
@@ -148,6 +149,8 @@ def _by_value(event: "Mapping[str, Any]") -> "Source | None":
         return Source("eventbridge", f"EventBridge: {quoted(event['source'])}, {quoted(text)}")
     if text_of(event, "raw_path") and text_of(event, "method") and type(event.get("headers")) is dict:
         return Source(LATTICE)
+    if type(event.get("batch")) is dict and "manifest" in event["batch"] and event.keys() <= {"batch", "done"}:
+        return Source("batch")
     if type(event.get("Items")) is list and event.keys() <= {"Items", "BatchInput"}:
         return Source("map", records=event["Items"])
     if event.get("Name") == "ContactFlowEvent" and type(event.get("Details")) is dict:

@@ -52,6 +52,10 @@ class Echo:
         self.statuses = statuses
         self.asked: list[str] = []
 
+    def described(self, name: Any) -> Described:
+        """The package."""
+        return self.model
+
     def message(self, headers: Any, body: bytes, request_id: str, metrics: Any) -> Reply:
         """The answer."""
         text = json.loads(body)["text"]

@@ -90,7 +90,7 @@ class _Text:
         """All of it is read once."""
         for record, begin, end in self._read(self._start, 0, self._head_lines):
             planner.add(begin, end, record.line - 1)
-            if record.number % _LOOK == 0 and not going():
+            if record.number % _LOOK == _LOOK - 1 and not going():
                 return None
         self._source.check()
         return planner.parts()
