@@ -7,8 +7,9 @@ in the form that this sender takes, and is held against the size that it passes 
 Source: AWS Lambda developer guide, payload formats 1.0 and 2.0, and "Using a Lambda function with an Application Load Balancer".
 """
 
+from mlpack_runtime.limits import fits
 from mlpack_runtime.protocol import RequestError
-from mlpack_runtime.service import RESPONSE_LIMIT_BYTES, Reply, fits
+from mlpack_runtime.service import RESPONSE_LIMIT_BYTES, Reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -44,6 +44,8 @@ with Watched():
 
         _SETTINGS = Settings(os.environ)
     SERVICE = open_service()
+FLUSH_S = 1.0
+"""The most that sending the log of predictions may take of an invocation."""
 _DISPATCH: "list[Dispatch]" = []
 _MARKS = frozenset((
     "CodePipeline.job", "Details", "Items", "LifecycleEventHookExecutionId", "Records", "ResponseURL", "SecretId", "agent",
@@ -62,8 +64,17 @@ if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
 
 def handler(event: "dict[str, Any]", context: "Any") -> "Any":
     """The Lambda function, for the stock runtime client. Never raises for a bad event; InferenceError as told above."""
-    reply, envelope = _respond(event, context)
+    try:
+        reply, envelope = _respond(event, context)
+    finally:
+        flush()  # the stock client has nothing that runs between an answer and the freeze
     return jsontext.loads(reply.body) if envelope is None else envelope
+
+
+def flush() -> None:
+    """Send what is logged of predictions, before the function is frozen."""
+    if (logs := sys.modules.get("mlpack_runtime.around.prediction_log")) is not None:  # packages without one have no such module
+        logs.flush(FLUSH_S)
 
 
 def render(event: "dict[str, Any]", context: "Any") -> bytes:

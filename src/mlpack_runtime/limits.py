@@ -39,6 +39,8 @@ _PIXEL_BYTES = 40
 turning and converting it take another four each, and the rest is for the model."""
 _SAMPLE_BYTES = 24
 """Of memory, for a sample of a sound: as float32 while it is mixed down, padded, put into blocks with its neighbours, resampled."""
+ENVELOPE_BYTES = 2048
+"""Room for the keys and headers around an answer's body."""
 _LEAST, _MOST = 1, 1 << 50
 
 
@@ -67,6 +69,16 @@ class RequestError(Exception):
         self.status = status
         self.kind = kind
         self.headers = {} if wait_s is None else {"retry-after": str(max(1, int(wait_s + 0.999)))}
+
+
+def fits(size: int, limit: int) -> None:
+    """Raise RequestError when a body of `size` bytes, with what is put around it, is more than `limit`."""
+    if size + ENVELOPE_BYTES > limit:
+        message = (
+            f"the answer has {size} bytes or more; {limit} are passed on. Send fewer samples a call, ask for fewer outputs,"
+            ' or over HTTP for binary ones ("parameters": {"binary_data_output": true})'
+        )
+        raise RequestError(message, 413, "PayloadTooLarge")
 
 
 class Limits:

@@ -177,7 +177,7 @@ def main(arguments: "list[str]") -> int:
         return 1
     connection = Connection(address)
     try:
-        from mlpack_runtime.handler import render
+        from mlpack_runtime.handler import flush, render
 
         if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
             from mlpack_runtime import snapshot
@@ -189,6 +189,7 @@ def main(arguments: "list[str]") -> int:
     try:
         while True:
             _serve(connection, render)
+            flush()  # the answer is out, and the function is frozen when it asks for the next event
     except (OSError, RuntimeApiError) as error:
         sys.stderr.write(f"the Runtime API at {address} failed: {error}\n")
         return 1

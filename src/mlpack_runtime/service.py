@@ -14,8 +14,9 @@ import sys
 from time import perf_counter_ns
 
 from mlpack_runtime import jsontext, model, ort, protocol, telemetry, texts
-from mlpack_runtime.limits import REQUEST_ID, TRACEBACK, cut, quoted
+from mlpack_runtime.limits import ENVELOPE_BYTES, REQUEST_ID, TRACEBACK, cut, fits, quoted
 from mlpack_runtime.protocol import Call, RequestError
+from mlpack_runtime.telemetry import Clock
 from mlpack_runtime.tensor import DATATYPES, count
 
 TYPE_CHECKING = False
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from mlpack_runtime.around import Around
     from mlpack_runtime.fetching import Urls
     from mlpack_runtime.hooks import Hook
     from mlpack_runtime.json_room import JsonRoom
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 JSON = "application/json"
 BINARY = "application/octet-stream"
 RESPONSE_LIMIT_BYTES = 6 * 1024 * 1024  # AWS: 6 MB for a synchronous answer, after base64
-_ENVELOPE_BYTES = 2048  # room for the keys and headers around the body
 
 
 class Reply:
@@ -63,6 +64,8 @@ class Service:
     """Whether each request has a line in the log."""
     observe: "Callable[[telemetry.Record], None] | None" = None
     """Told of each request that has a line in the log."""
+    around: "Around | None" = None
+    """Features, a cache and a log of predictions, where the package has any."""
     _media: "str | None" = None
     """What bodies may be beside JSON: a kind of `media`, "" for any; None where nothing reads them."""
     _urls: "Urls | None" = None
@@ -75,6 +78,10 @@ class Service:
         while ort.SAID:
             telemetry.emit(telemetry.event(loaded, "WARNING", f"the engine said while it was loaded: {cut(ort.SAID.pop(0), 500)}"))
         self._preprocess, self._postprocess = _hooks(loaded.settings)
+        around = loaded.settings.get("around")
+        if around:
+            self.around = _later("around").open_around(loaded, around, self._predict)
+            self._predict = self.around.predict
         settings = loaded.settings.get("task")
         self._task: Task | None = _later("tasks").open_task(loaded, settings) if settings else None
         self._media = self._task.media if self._task is not None else "" if self._preprocess is not None else None
@@ -113,7 +120,7 @@ class Service:
 
         def work(record: telemetry.Record) -> Reply:
             record.metrics.update(metrics)
-            return self._in_room(headers, body, lambda content: self._infer(record, *self._split(headers, content)))
+            return self._in_room(headers, body, lambda content: self._infer(record, *self._split(record, headers, content)))
 
         return self._answer(headers, request_id, work, check)
 
@@ -161,6 +168,7 @@ class Service:
     ) -> Reply:
         start = perf_counter_ns()
         record = telemetry.Record(telemetry.trace_id(headers), cut(request_id, REQUEST_ID), cold_start=self._cold)
+        record.headers = headers
         try:
             record.answer_bytes = RESPONSE_LIMIT_BYTES if check is not None else None
             reply = work(record)
@@ -178,6 +186,8 @@ class Service:
             record.detail["traceback"] = _traceback(error)
         reply.headers[telemetry.TRACE_HEADER] = record.trace_id
         record.status = reply.status
+        if self.around is not None:
+            self.around.finish(record, reply)
         record.latency_ms = (perf_counter_ns() - start) / 1e6
         if record.asked or reply.status >= 400:  # health checks and metadata are not requests to the model
             record.cold_start, self._cold = self._cold, False  # of several at once, one
@@ -194,12 +204,14 @@ class Service:
 
         described = routes.find(self.model, method, path)
         if described is None:
-            return self._infer(record, *self._split(headers, body))
+            return self._infer(record, *self._split(record, headers, body))
         return Reply(200, jsontext.dumps(described()).encode(), {"content-type": JSON})
 
     def _infer(self, record: telemetry.Record, value: object, binary: "memoryview | None") -> Reply:
         """`binary`: the bytes after the JSON; None for a direct invocation, which has none and whose answer can have none."""
         loaded, clock = self.model, Clock(record)
+        if self.around is not None:
+            record.value = value
         if protocol.is_inference(value):
             after, has_texts = memoryview(b"") if binary is None else binary, loaded.has_texts
             ports = (loaded.inputs, loaded.outputs)
@@ -249,9 +261,15 @@ class Service:
             first, *others = ports[name].shape or (None,)
             if first == axis and all(type(size) is int for size in others):
                 least += call.batch * count(tuple(others)) * (DATATYPES[ports[name].datatype][1] if binary else 2)  # type: ignore[arg-type]
-        fits(least, record.answer_bytes or least + _ENVELOPE_BYTES)
+        fits(least, record.answer_bytes or least + ENVELOPE_BYTES)
 
-    def _split(self, headers: "Mapping[str, str]", body: bytes) -> "tuple[Any, memoryview]":
+    def _split(self, record: telemetry.Record, headers: "Mapping[str, str]", body: bytes) -> "tuple[Any, memoryview]":
+        clock = Clock(record)
+        value = self._read(headers, body)
+        clock.lap("decode")
+        return value
+
+    def _read(self, headers: "Mapping[str, str]", body: bytes) -> "tuple[Any, memoryview]":
         if self._media is not None and bytes(body[:1]) != b"{" and protocol.HEADER_LENGTH not in headers:
             value = _later("media").read(headers, body, self._media, self.model.limits)
             if value is not None:
@@ -288,7 +306,10 @@ class Service:
             clock.lap("preprocess")
             if type(made) is not dict:
                 raise RequestError(f"preprocess returned a {type(made).__name__}, not a dict of tensors", 500, "HookError")
-        call = self._task.request(made) if self._task is not None else None
+        fed = self.around.feed(made, clock.record) if self.around is not None else None
+        if fed is not None:
+            clock.lap("features")
+        call = self._task.request(made) if self._task is not None and fed is None else None
         if call is not None:
             clock.lap("decode")
             return call
@@ -296,8 +317,8 @@ class Service:
         call.wanted = [(port.name, False) for port in self.model.outputs]
         if self.model.has_texts and made.keys() in ({"text"}, {"texts"}, {"text", "text_pair"}):
             call.texts = texts.plain(made, self.model.limits)
-        elif self._preprocess is not None:
-            call.inputs = protocol.tensors(made, self.model.inputs, self.model.limits)
+        elif self._preprocess is not None or fed is not None:
+            call.inputs = protocol.tensors(made if fed is None else fed, self.model.inputs, self.model.limits)
         elif made.keys() == {"inputs"} and type(made["inputs"]) is dict:
             call.inputs = protocol.tensors(made["inputs"], self.model.inputs, self.model.limits)
         else:
@@ -313,6 +334,7 @@ class Service:
             forms += self._task.forms.values() if self._task is not None else []
             forms += [form for form in texts.FORMS if form not in forms] if self.model.has_texts else []
             forms.append('{"inputs": {name: nested lists}}')
+        forms += self.around.forms if self.around is not None else []
         return "send " + " or ".join(forms)
 
 
@@ -322,35 +344,11 @@ def fits_direct(reply: Reply, limit: int = RESPONSE_LIMIT_BYTES, beside: int = 0
     fits(len(reply.body) + reply.body.count(b",") + reply.body.count(b":") + beside, limit)
 
 
-def fits(size: int, limit: int) -> None:
-    """Raise RequestError when a body of `size` bytes, with what is put around it, is more than `limit`."""
-    if size + _ENVELOPE_BYTES > limit:
-        message = (
-            f"the answer has {size} bytes or more; {limit} are passed on. Send fewer samples a call, ask for fewer outputs,"
-            ' or over HTTP for binary ones ("parameters": {"binary_data_output": true})'
-        )
-        raise RequestError(message, 413, "PayloadTooLarge")
-
-
 def open_service() -> Service:
     """Load the package in this process. Raises ModelError or OrtError: a package that cannot serve must not start."""
     if model.has_several(place := model.directory()):
         return _later("several.service").open_several(place, model.read_settings(place))  # type: ignore[no-any-return]
     return Service(model.load())
-
-
-class Clock:
-    """Laps of one request, written into its record in milliseconds."""
-
-    def __init__(self, record: telemetry.Record) -> None:
-        self._stages = record.stages_ms
-        self._last = perf_counter_ns()
-
-    def lap(self, stage: str) -> None:
-        """What went by since the last lap was this stage."""
-        now = perf_counter_ns()
-        self._stages[stage] = self._stages.get(stage, 0.0) + (now - self._last) / 1e6
-        self._last = now
 
 
 def _hooks(settings: "Mapping[str, Any]") -> "list[Hook | None]":

@@ -8,7 +8,7 @@ Sources: W3C Trace Context; AWS X-Ray tracing header; CloudWatch Embedded Metric
 """
 
 import os
-from time import gmtime, strftime, time_ns
+from time import gmtime, perf_counter_ns, strftime, time_ns
 
 from mlpack_runtime import jsontext
 
@@ -24,6 +24,17 @@ DIMENSIONS = ["model", "version", "variant", "target"]
 METRICS = {"latency_ms": "Milliseconds", "batch": "Count", "errors": "Count", "cold_starts": "Count"}
 WORKER_METRICS = {"queue_age_ms": "Milliseconds", "batch_fill": "Percent", "retries": "Count"}
 """What a worker's line has besides, where it is known."""
+AROUND_METRICS = {
+    "features_missing": "Count",
+    "features_late": "Count",
+    "features_failed": "Count",
+    "cache_hits": "Count",
+    "log_dropped": "Count",
+}
+"""What the line of a package with features, a cache or a log of predictions has besides, where it is known."""
+STAGE_METRICS = "MLPACK_STAGE_METRICS"
+"""Whether the time of each stage is a metric of CloudWatch, too, which costs as much as any other metric: 1 or true."""
+_MORE = WORKER_METRICS | AROUND_METRICS
 _descriptions: "dict[tuple[str, ...], str]" = {}
 TRACE_HEADER = "x-trace-id"
 _HEX = frozenset("0123456789abcdef")
@@ -61,12 +72,15 @@ class Record:
         "batch",
         "cold_start",
         "detail",
+        "headers",
         "latency_ms",
         "metrics",
         "request_id",
+        "seen",
         "stages_ms",
         "status",
         "trace_id",
+        "value",
     )
 
     def __init__(self, trace: str, request_id: str, *, cold_start: bool) -> None:
@@ -78,9 +92,27 @@ class Record:
         self.batch = 0
         self.latency_ms = 0.0
         self.stages_ms: dict[str, float] = {}
-        self.metrics: dict[str, float] = {}  # of WORKER_METRICS
+        self.metrics: dict[str, float] = {}  # of WORKER_METRICS and AROUND_METRICS
         self.answer_bytes: int | None = None  # no answer is passed on that is longer, where that is known
+        self.headers: Mapping[str, str] | None = None  # the request's, with lower-case names
+        self.value: object = None  # what was asked, as decoded from JSON or media
+        self.seen: Any = None  # the call and its outputs, where there is a log of predictions
         self.detail: dict[str, str] = {}  # error_type, error_message, traceback: only where something failed
+
+
+class Clock:
+    """Laps of one request, written into its record in milliseconds."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self._stages = record.stages_ms
+        self._last = perf_counter_ns()
+
+    def lap(self, stage: str) -> None:
+        """What went by since the last lap was this stage."""
+        now = perf_counter_ns()
+        self._stages[stage] = self._stages.get(stage, 0.0) + (now - self._last) / 1e6
+        self._last = now
 
 
 def line(record: Record, model: "Described", now_ms: "int | None" = None) -> str:
@@ -103,7 +135,12 @@ def line(record: Record, model: "Described", now_ms: "int | None" = None) -> str
         **{name: round(value, 3) for name, value in record.metrics.items()},
         **record.detail,
     }
-    described = _description(tuple(name for name in WORKER_METRICS if name in record.metrics))
+    more = tuple(name for name in _MORE if name in record.metrics)
+    if os.environ.get(STAGE_METRICS) in ("1", "true"):
+        stages = {f"stage_{stage}_ms": spent for stage, spent in entry["stages_ms"].items() if not stage.startswith("load_")}
+        entry.update(stages)
+        more += tuple(stages)
+    described = _description(more)
     return f'{jsontext.dumps(entry)[:-1]},"_aws":{{"Timestamp":{now_ms},"CloudWatchMetrics":[{described}]}}}}'
 
 
@@ -111,7 +148,7 @@ def _description(more: "tuple[str, ...]") -> str:
     """CloudWatch's description of a line with these metrics beside `METRICS`: the same for almost every line, and a third of it."""
     text = _descriptions.get(more)
     if text is None:
-        units = METRICS | {name: WORKER_METRICS[name] for name in more}
+        units = METRICS | {name: _MORE.get(name, "Milliseconds") for name in more}
         metrics = [{"Name": name, "Unit": unit} for name, unit in units.items()]
         text = jsontext.dumps({"Namespace": NAMESPACE, "Dimensions": [DIMENSIONS], "Metrics": metrics})
         _descriptions[more] = text

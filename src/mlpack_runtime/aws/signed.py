@@ -75,6 +75,7 @@ class Client:
             raise AwsError(f"the address of {service}: {error}") from None
         self._idle: list[tuple[tuple[str, int], float, wire.Connection]] = []
         self._skew_s = 0.0
+        self._closings = 0
 
     def call(
         self,
@@ -168,8 +169,24 @@ class Client:
             connection.close()
         return wire.Connection(host, port, tls=tls, connect_s=CONNECT_S), False
 
+    def open(self, within_s: float) -> None:
+        """Find the credentials and connect, ahead of the first call, which then takes no more than a later one. Never raises: what
+        is wrong, the first call says."""
+        scheme, host, port, _ = self._place
+        connection = wire.Connection(host, port, tls=scheme == "https", connect_s=within_s)
+        try:
+            credentials.provide()
+            connection.open(monotonic() + within_s)
+            if self._closings:
+                connection.close()
+                return
+            self._idle.append(((host, port), monotonic(), connection))
+        except (OSError, AwsError):
+            connection.close()
+
     def close(self) -> None:
         """Close the connections that are open and not in use, as before a process is frozen for long."""
+        self._closings += 1
         while self._idle:
             self._idle.pop()[2].close()
 
@@ -245,7 +262,10 @@ class S3(Client):
         self, bucket: str, key: str, body: "bytes | memoryview", headers: "Mapping[str, str] | None" = None, within_s: float = 60.0
     ) -> "dict[str, str]":
         """Write an object, and give the answer's headers. `headers`: content-type, if-none-match ... Raises ServiceError."""
-        return self.send(wire.Asked("PUT", _object(bucket, key), headers or {}, body), within_s=within_s).headers
+        answer = self.send(wire.Asked("PUT", _object(bucket, key), headers or {}, body), within_s=within_s).headers
+        if "etag" not in answer:  # what is between here and there has answered in its place
+            raise ServiceError("s3 did not say that it has the object: its answer has no ETag")
+        return answer
 
     def _host_and_path(self, path: str) -> "tuple[str, str]":
         host, path = super()._host_and_path(path)

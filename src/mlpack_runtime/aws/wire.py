@@ -67,6 +67,11 @@ class Connection:
         """Whether an earlier answer left it open."""
         return self._socket is not None
 
+    def open(self, until: float) -> None:
+        """Connect now, ahead of the first request. Raises OSError."""
+        if self._socket is None:
+            self._socket = self._connect(until)
+
     def close(self) -> None:
         """Close it; the next request opens another."""
         if self._socket is not None:
@@ -95,8 +100,7 @@ class Connection:
             raise ConnectionError("a header or a path has a line break")
         done = False
         try:
-            if self._socket is None:
-                self._socket = self._connect(until)
+            self.open(until)
             self._send(head.encode("latin-1") + b"\r\n", asked.body, until)
             answer = self._answer(asked.method, until, most)
             done = True
@@ -110,7 +114,8 @@ class Connection:
     def _connect(self, until: float) -> "Any":
         error: OSError | None = None
         try:
-            places = getaddrinfo(self._host, self._port, 0, SOCK_STREAM)
+            # As bytes: a text would be encoded as an international name, which imports 5 ms of modules.
+            places = getaddrinfo(self._host.encode(), self._port, 0, SOCK_STREAM)
         except gaierror as failed:
             raise ConnectionError(f"{self._host} has no address: {failed}") from None
         for family, kind, protocol, _, where in places:

@@ -26,7 +26,7 @@ from mlpack_runtime.door.settings import Settings
 from mlpack_runtime.door.tickets import CLAIMED, ServiceError, assure, open_results, reply_of
 from mlpack_runtime.limits import quoted
 from mlpack_runtime.protocol import Call, RequestError
-from mlpack_runtime.service import BINARY, JSON, Clock, Reply, Service
+from mlpack_runtime.service import BINARY, JSON, Reply, Service
 from mlpack_runtime.serving.breaker import Breaker
 
 TYPE_CHECKING = False
@@ -136,7 +136,7 @@ class Exchange(Service):
             raise RequestError(
                 f"the request id {quoted(self._bad_id)} is not 1 to {LONGEST_ID} letters, digits, '-', '_', '.', ':'"
             )
-        clock, after = Clock(record), memoryview(b"") if binary is None else binary
+        clock, after = telemetry.Clock(record), memoryview(b"") if binary is None else binary
         call = self._checked(value, binary, clock)
         record.asked, record.batch = True, call.batch if call is not None else 1
         mode = self._door.settings.mode
@@ -152,7 +152,7 @@ class Exchange(Service):
             return traced(reply, record.trace_id)  # without HTTP there is no header to carry it
         return reply
 
-    def _checked(self, value: object, binary: "memoryview | None", clock: Clock) -> "Call | None":
+    def _checked(self, value: object, binary: "memoryview | None", clock: telemetry.Clock) -> "Call | None":
         """The call, or None where only the package's hook or its task can tell."""
         described = self.model
         if protocol.is_inference(value):
@@ -182,7 +182,7 @@ class Exchange(Service):
         }
         return Message(f"{self.model.name}/{self.request_id}", body, attributes)
 
-    def _queued(self, record: telemetry.Record, message: Message, clock: Clock, *, as_ticket: bool) -> Reply:
+    def _queued(self, record: telemetry.Record, message: Message, clock: telemetry.Clock, *, as_ticket: bool) -> Reply:
         door, time_left = self._door, self._patience(as_ticket=as_ticket)
         assert door.queue is not None
         assert door.results is not None
@@ -322,7 +322,7 @@ class Exchange(Service):
         reply.headers["x-request-id"] = request_id
         return reply
 
-    def _forwarded(self, record: telemetry.Record, value: object, after: memoryview, clock: Clock) -> Reply:
+    def _forwarded(self, record: telemetry.Record, value: object, after: memoryview, clock: telemetry.Clock) -> Reply:
         from urllib.parse import quote
 
         door, breaker, time_left = self._door, self._door.worker_breaker, self._patience(as_ticket=False)

@@ -11,7 +11,7 @@ from mlpack_runtime import telemetry
 from mlpack_runtime.backend import BackendError
 from mlpack_runtime.limits import too_many_tokens
 from mlpack_runtime.protocol import RequestError
-from mlpack_runtime.service import Clock
+from mlpack_runtime.telemetry import Clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

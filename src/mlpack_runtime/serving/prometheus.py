@@ -32,6 +32,11 @@ _HELP = {
     "queue_age_ms": "Time that a message was in the queue before it was received.",
     "batch_fill": "Rows of the batch in which a request ran, as a share of the most that one may have.",
     "retries": "Receipts of messages before the one that was answered.",
+    "features_missing": "Entities that the table of features did not know, or not whole.",
+    "features_late": "Entities whose features did not come within their deadline.",
+    "features_failed": "Entities whose features could not be asked for.",
+    "cache_hits": "Requests that were answered out of the cache of predictions.",
+    "log_dropped": "Lines of the log of predictions that were lost.",
 }
 
 
@@ -119,6 +124,8 @@ class Metrics:
             if record.cold_start:
                 families["cold_starts"].add(1)
             for key, value in record.metrics.items():
+                if key not in families:  # of features, a cache or a log: not there in packages without them
+                    families[key] = _Family(key, telemetry.AROUND_METRICS[key])
                 families[key].add(value)
             for stage, spent_ms in record.stages_ms.items():
                 if not stage.startswith("load_"):
