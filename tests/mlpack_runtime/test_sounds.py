@@ -29,8 +29,13 @@ from tests.support.runtime.url_hosts import PUBLIC, LocalNetwork, answered, serv
 
 from mlpack.graphs import sounds
 from mlpack_runtime import model
+from mlpack_runtime.backend import open_backend
 from mlpack_runtime.limits import Limits, RequestError
 from mlpack_runtime.service import Service, open_service
+from mlpack_runtime.serving.batched import Batched
+from mlpack_runtime.serving.batcher import Batcher
+from mlpack_runtime.serving.breaker import Breaker
+from mlpack_runtime.serving.probe import probe
 from mlpack_runtime.sounds.resampling import Filter
 from mlpack_runtime.sounds.wave import decode, read_form
 from mlpack_runtime.tasks.transcripts import Vocabulary
@@ -324,6 +329,29 @@ def test_every_entrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setattr("mlpack_runtime.fetching.download._INTERNET", LocalNetwork(server, {host: [PUBLIC]}))
         fetched = handler({"audio": {"url": f"http://{host}/a.wav"}})
     assert fetched["text"] == wanted["text"]
+
+
+@pytest.mark.parametrize("name", ["audio-classification", "automatic-speech-recognition"])
+def test_a_worker_answers_as_a_function_does(
+    services: dict[str, Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    asked = {"audios": [text(WAVE), text(wave(tone(0.7, seed=2))), text(WAVE)]}
+    monkeypatch.setattr(model, "ROOT", str(hearing(tmp_path / "package", name)))
+    loaded = model.load(lambda place, settings: open_backend(place, settings, lambda _: None))
+    probed = probe(loaded, loaded.session)
+    batcher = Batcher(loaded.session, probed.layout, max_batch=2, max_wait_s=0.0, breaker=Breaker(5, 1.0), sample=probed.sample)
+    batcher.hold_to(loaded.limits)
+    batcher.start()
+    try:
+        answers = ask(Service(loaded, Batched(loaded, batcher)), asked)["results"]
+    finally:
+        batcher.stop()
+        loaded.session.close()
+    for answer, wanted in zip(answers, ask(services[name], asked)["results"], strict=True):
+        assert answer == {
+            **wanted,
+            **({"score": pytest.approx(wanted["score"]), "labels": answer["labels"]} if "score" in wanted else {}),
+        }
 
 
 HOOK = "def answer(outputs):\n    return {'frames': outputs['logits'].shape[1]}\n"

@@ -174,6 +174,26 @@ def _vectors(sizes: _Sizes) -> list[tuple[Schema, Schema]]:
     ]
 
 
+def _heard(one: Schema, inputs: Schema) -> Callable[[_Sizes], list[tuple[Schema, Schema]]]:
+    """Forms of a task that reads sounds. `one`: the answer to a sound; `inputs`: as Hugging Face has it."""
+    file = {"anyOf": [_TEXT, _closed({"url": _TEXT}), _closed({"b64": _TEXT})], "description": "A WAV file: base64, or a URL."}
+
+    def forms(sizes: _Sizes) -> list[tuple[Schema, Schema]]:
+        files = sizes.list_of(file)
+        return [
+            ({"audio": file}, one),
+            ({"audios": files}, _open({"results": _list(one)})),
+            ({"inputs": {"anyOf": [file, files]}}, {"anyOf": [inputs, _list(inputs)]}),
+        ]
+
+    return forms
+
+
+_LABEL = _open({"label": _TEXT, "score": _NUMBER})
+_BEST = _open({"label": {"type": ["string", "null"]}, "score": {"type": ["number", "null"]}, "labels": _list(_LABEL)})
+_CHUNK = _open({"text": _TEXT, "timestamp": {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2}})
+_TRANSCRIPT = _open({"text": _TEXT, "chunks": _list(_CHUNK)}, ("text",))
+_SECONDS: Schema = {"type": ["number", "null"], "minimum": 0}
 _SCORES = {"top_k": _top(), "threshold": _SCORE, "activation": _choice("softmax", "sigmoid", "none"), "truncation": _ANY}
 _SCORED = {"function_to_apply": "activation"}
 TABLE: Mapping[str, _Row] = {
@@ -225,6 +245,24 @@ TABLE: Mapping[str, _Row] = {
         },
         synonyms={},
         paths={"/v1/embeddings": 0},
+    ),
+    "audio-classification": _Row(
+        forms=_heard(_BEST, _list(_LABEL)),
+        parameters={key: _SCORES[key] for key in ("top_k", "threshold", "activation")},
+        synonyms=_SCORED,
+        paths={},
+    ),
+    "automatic-speech-recognition": _Row(
+        forms=_heard(_TRANSCRIPT, _TRANSCRIPT),
+        parameters={
+            "return_timestamps": {"enum": [True, False, "word", "char", None]},
+            "chunk_length_s": _SECONDS,
+            "stride_length_s": {"anyOf": [_SECONDS, {"type": "array", "items": _SECONDS, "minItems": 2, "maxItems": 2}]},
+            "response_format": _choice("json"),
+            **dict.fromkeys(("model", "language", "prompt", "temperature"), _ANY),
+        },
+        synonyms={},
+        paths={},
     ),
 }
 """A row for each task whose forms are told; its parameters are those of the runtime's task, which a test holds it to."""
