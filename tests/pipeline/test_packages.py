@@ -15,8 +15,9 @@ from mlpack.core.digest import Digest
 from mlpack.core.records import Candidate, Target
 from mlpack.errors import RecipeError
 from mlpack.pipeline import plan, transform
-from mlpack.pipeline.packing import wheels
-from mlpack.pipeline.packing.packages import TASK, Package, Packages
+from mlpack.pipeline.packing import pack, unpacked, wheels
+from mlpack.pipeline.packing.packages import Package, Packages
+from mlpack.pipeline.packing.unpacked import TASK
 from mlpack.pipeline.packing.wheels import Lock
 from mlpack.recipe import reader
 from mlpack.targets import LambdaImage
@@ -91,10 +92,28 @@ def test_laid_out_is_what_would_be_unpacked(workshop: Workshop) -> None:
     model = transform.run_steps(candidate, source, workshop.store, {}, lambda _text: None)
     bare = packages.lay_out(candidate, model, SAMPLE)
     assert bare.content == packed.content
-    with packages.unpacked({"zip": packed, "bare": bare}) as folders:
+    with packages.trees.of({"zip": packed, "bare": bare}) as folders:
         assert folders["bare"].name == TASK
         assert _files(folders["bare"]) == _files(folders["zip"])
         assert bare.artifact.size_bytes == packed.artifact.size_bytes
+    assert not list((workshop.store.root / "temporary").iterdir())
+
+
+@pytest.mark.parametrize(("most", "times"), [(1 << 30, 1), (0, 3)])
+def test_a_package_is_unpacked_once_a_build(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, most: int, times: int) -> None:
+    packages, _, packed = made(workshop)
+    calls, unpack = [], pack.unpack
+    monkeypatch.setattr(unpacked, "_KEPT_BYTES", most)
+    monkeypatch.setattr(pack, "unpack", lambda folder, out: (calls.append(folder), unpack(folder, out))[1])
+    with packages.trees.kept():
+        trees = []
+        for _ in range(3):
+            with packages.trees.of({"zip": packed}) as folders:
+                trees.append(_files(folders["zip"]))
+    assert trees[0] == trees[1] == trees[2] != {}
+    assert len(calls) == times
+    with packages.trees.of({"zip": packed}) as folders:  # after it, as before
+        assert _files(folders["zip"]) == trees[0]
     assert not list((workshop.store.root / "temporary").iterdir())
 
 

@@ -184,7 +184,7 @@ class Bench:
         the baseline's outputs for the next call with the same baseline and data. Errors as of `measure`."""
 
         def take(distinct: Mapping[str, Package]) -> dict[str, Measurement | MeasureError]:
-            with self.packages.unpacked(distinct) as folders, self.store.scratch() as work:
+            with self.packages.trees.of(distinct) as folders, self.store.scratch() as work:
                 subjects = [subject_of(id_, package, folders[id_]) for id_, package in distinct.items()]
                 accuracies = self._accuracies(subjects, baseline_id, data, work, outputs)
             here = machine.this_machine()
@@ -280,7 +280,7 @@ class Bench:
     def _take(self, packages: Mapping[str, Package], baseline_id: str, data: Data) -> dict[str, Measurement | MeasureError]:
         here = machine.this_machine()
         # Outputs of large evaluations are large: they lie on the store's disk, /tmp may be memory.
-        with self.packages.unpacked(packages) as folders, self.store.scratch() as work:
+        with self.packages.trees.of(packages) as folders, self.store.scratch() as work:
             subjects = [subject_of(id_, package, folders[id_]) for id_, package in packages.items()]
             base = packages[baseline_id].content
             cached = {id_: self.accuracies.get((package.content, base)) for id_, package in packages.items()}

@@ -153,7 +153,7 @@ class Prover:
         cached = self.store.find(action)
         if cached is not None:
             return tuple(json.loads((cached.dir / "risks.json").read_bytes()))
-        with self.packages.unpacked({"": package}) as folders:
+        with self.packages.trees.of({"": package}) as folders:
             try:
                 risks = tuple(map(str, overflow.risks_of_package(folders[""])))
             except (OSError, KeyError, ValueError, PassError) as error:
@@ -192,7 +192,7 @@ class Prover:
         self, id_: str, package: Package, like: Package, data: Evaluation, processor: Processor, base: Package | None
     ) -> _EmulatedRun:
         both = {"emulated": package, "here": like, **({"base": base} if base is not None else {})}
-        with self.packages.unpacked(both) as folders, self.store.scratch() as work:
+        with self.packages.trees.of(both) as folders, self.store.scratch() as work:
             (sample := work / "sample").mkdir()
             numbers = calls.sample(data.dir, sample, SAMPLES, SAMPLE_BYTES, str(data.tree))
             subject = emulation.emulate(subject_of(id_, package, folders["emulated"]), processor, package.python, work)

@@ -134,7 +134,8 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
     )
     with reader.lines_of(planned.recipe):
         source = transform.take_source(planned.recipe, store, roots)
-    with console.step(f"build {planned.recipe.name}: {len(planned.candidates)} candidates"), search.remembering():
+    step = console.step(f"build {planned.recipe.name}: {len(planned.candidates)} candidates")
+    with step, search.remembering(), packages.trees.kept():
         inputs, contenders = _run(setting, planned, source)
     decision, startup, contenders = _decide_and_boot(setting, inputs.plan, contenders)
     outcome = recording.BuildOutcome(

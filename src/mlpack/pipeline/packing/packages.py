@@ -14,8 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +29,7 @@ from mlpack.pipeline.packing import pack, wheels
 from mlpack.pipeline.packing import requirements as hook_requirements
 from mlpack.pipeline.packing.pack import Hooks, PackRequest, RuntimeRequest
 from mlpack.pipeline.packing.runtime_part import requirements
+from mlpack.pipeline.packing.unpacked import TASK, Trees
 from mlpack.recipe import runtime_settings, tasks
 from mlpack.store import care
 from mlpack.store.local import Entry, Store
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from mlpack.oci.distribution.auth import Credentials
 
 PACKAGE = "package"
-TASK = "task"
 _ARTIFACT = "artifact.json"
 
 
@@ -97,6 +96,8 @@ class Packages:
         self._lock = wheels.read_lock(self._lock_path)
         self._bases: dict[tuple[str, str], Base] = {}
         self._cache = store.root / care.BASES
+        self.trees = Trees(store)
+        """Packages unpacked."""
 
     def pack(self, candidate: Candidate, model: Model, sample: Mapping[str, Any]) -> Package:
         """Make the candidate's package. PackError, LimitError and ServiceError as of `pack.pack` and `oci`."""
@@ -212,15 +213,6 @@ class Packages:
     def _package(self, artifact: Artifact, folder: Path, request: PackRequest, content: dict[str, Any]) -> Package:
         memory_mb = int(request.target.config.memory_mb)
         return Package(artifact=artifact, dir=folder, content=digest.of_json(content), python=request.python, memory_mb=memory_mb)
-
-    @contextmanager
-    def unpacked(self, packages: Mapping[str, Package]) -> Iterator[dict[str, Path]]:
-        """Unpack each package as it will lie at /var/task, read-only, while the block runs."""
-        with self._store.scratch() as work:
-            yield {
-                id_: package.dir / TASK if (package.dir / TASK).is_dir() else pack.unpack(package.dir, work / str(index))
-                for index, (id_, package) in enumerate(packages.items())
-            }
 
     def needs_base(self, target: Target) -> bool:
         """Whether packages for this target lie over a base image."""

@@ -81,7 +81,7 @@ def seconds_of(baseline: Result, package: Package, bench: Bench, data: Data) -> 
     }
     with bench.store.entry(action, repeatable=False) as entry:
         if not entry.hit:
-            with bench.packages.unpacked({"float": package}) as folders:
+            with bench.packages.trees.of({"float": package}) as folders:
                 subject = subject_of(baseline.candidate.id, package, folders["float"])
                 measuring = measuring_seconds(subject, data.dir, len(data.calls), bench.effort)
             (entry.dir / "seconds.json").write_bytes(digest.canonical_json({"seconds": round(measuring, 3)}))
