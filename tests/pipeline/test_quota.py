@@ -44,7 +44,7 @@ def test_a_quota_that_fails_says_why() -> None:
 
 def test_without_cgroups_and_systemd_there_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quota.shutil, "which", lambda _: None)
-    reason = quota.find({}, tmp_path / "cgroup", tmp_path / "mounts")
+    reason = quota.find(tmp_path / "cgroup", tmp_path / "mounts")
     assert reason == "no cgroup can be made here, and there is no systemd to ask"
 
 
@@ -84,7 +84,7 @@ def test_the_prefix_enters_the_group_before_the_command_runs(tmp_path: Path) -> 
 
 
 def test_a_real_quota_holds_its_share_and_goes() -> None:
-    found = quota.find({})
+    found = quota.find()
     if isinstance(found, str):
         pytest.skip(found)
     with found.held(0.25) as prefix:

@@ -44,6 +44,9 @@ def full() -> dict[str, Any]:
     one["accuracy"]["proof"] = {"how": "run", "why": "it ran", "processor": "max", "samples": 8, "agreement": 1.0, "risks": ["a"]}
     device = {"device": "L4", "instance": "g6.xlarge", "latency_ms": 1.5, "throughput_per_s": 900, "usd_per_hour": 0.8}
     one["estimates"] = [device | {"cost_per_million_usd": 0.06, "basis": "roofline"}]
+    size = {"memory_mb": 1769, "measured": True, "basis": "one core", "threads": 1, "latency_p50_ms": 9.5, "latency_p95_ms": 11.5}
+    size |= {"latency_n": 100, "cold_start_ms": 88, "peak_memory_bytes": 7, "cost_per_million_usd": 0.4, "problems": ["too slow"]}
+    record["sizing"] = {"candidate": one["id"], "proposed_mb": 1769, "taken": True, "quota": "a cgroup", "sizes": [size]}
     return record | {"candidates": [one], "calibration": {"source": "evaluation", "samples": 20, "of": 100}}
 
 

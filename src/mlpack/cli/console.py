@@ -229,7 +229,7 @@ class Console:
         annotation."""
         for warning in build.warnings:
             self.warn(warning)
-        for line in build.searches:
+        for line in (*build.searches, *build.sizes):
             self.note(line)
         if build.chosen is not None:
             if not self._quiet:

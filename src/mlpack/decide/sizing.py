@@ -48,7 +48,7 @@ def init_problem(start_ms: float, memory_mb: int) -> str | None:
     if start_ms <= INIT_S * 1e3 * INIT_MARGIN:
         return None
     return (
-        f"its start takes {words.ms(start_ms)} at {memory_mb:,} MB, and Lambda ends an initialisation after {INIT_S:g} s (held to"
+        f"its start takes {start_ms / 1e3:.1f} s at {memory_mb:,} MB, and Lambda ends an initialisation after {INIT_S:g} s (held to"
         f" {INIT_MARGIN * INIT_S:g} s here: another processor may be slower). Give it more memory, which brings more processor, a"
         " smaller model, or hooks that import less when they are loaded"
     )

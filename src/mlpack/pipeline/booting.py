@@ -10,12 +10,13 @@ from typing import Any
 
 from mlpack.core import digest, machine
 from mlpack.core.records import Artifact, Target
-from mlpack.errors import RecipeError
+from mlpack.decide import sizing
+from mlpack.errors import PackError, RecipeError
 from mlpack.pipeline import output, transform
 from mlpack.pipeline.outcome import Startup
 from mlpack.pipeline.packing.packages import Package
 from mlpack.store.local import Store
-from mlpack.targets import TARGETS, shipped
+from mlpack.targets import TARGETS, limits, shipped
 from mlpack.targets.format import outside
 
 Tools = Callable[[str], Path | None]
@@ -40,6 +41,31 @@ def boot_once(package: Package, target: Target, programs: Mapping[str, Path | No
             startup = {"how": boot.how, "init_ms": round(boot.init_ms, 1), "status": None if boot.answer is None else boot.status}
             (entry.dir / "boot.json").write_bytes(digest.canonical_json(startup))
     return Startup(**transform.read_json(entry.dir / "boot.json"))
+
+
+def check_init(startup: Startup, target: Target) -> str | None:
+    """Hold a function's start against the time that Lambda gives an initialisation.
+
+    Args:
+        startup: How it booted here.
+        target: Its target, with the memory that it was built for.
+
+    Returns:
+        A warning, where the time may not suffice at the share of a processor that comes with the memory; None where it does.
+
+    Raises:
+        PackError: It took longer here than Lambda allows.
+    """
+    if limits.INIT not in TARGETS[target.kind].limits:
+        return None
+    memory_mb = int(target.config.memory_mb)
+    if startup.init_ms > limits.INIT.value * 1e3:
+        raise PackError(
+            f"its initialisation took {startup.init_ms / 1e3:.1f} s here ({startup.how}), and Lambda ends one after"
+            f" {limits.INIT.value} s: it would begin anew within each first invocation. Make the model smaller, or let hooks import"
+            " less when they are loaded"
+        )
+    return sizing.init_problem(startup.init_ms * max(1.0, limits.MEMORY_PER_VCPU.value / memory_mb), memory_mb)
 
 
 def noted(artifact: Artifact, startup: Startup) -> Artifact:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlpack.report import summary
+from mlpack.report import sizes, summary
 from mlpack.report.record import BuildRecord
 from mlpack.report.record.candidates import CandidateRecord
 
@@ -56,6 +56,7 @@ class Summary:
         rows: The candidates.
         warnings: Where the decision cannot be relied on.
         searches: A line for each candidate of which several forms were tried.
+        sizes: Lines about the sizes of memory of a function; empty where none were looked at.
         chosen: The id of the chosen candidate; None when nothing fits the budgets.
         verdict: The decision in one sentence.
     """
@@ -65,6 +66,7 @@ class Summary:
     rows: tuple[SummaryRow, ...]
     warnings: tuple[str, ...]
     searches: tuple[str, ...]
+    sizes: tuple[str, ...]
     chosen: str | None
     verdict: str
 
@@ -78,6 +80,7 @@ def summarize(record: BuildRecord) -> Summary:
         rows=tuple(_row(one, record.chosen) for one in record.candidates),
         warnings=tuple(summary.warnings(record)),
         searches=tuple(summary.searches(record)),
+        sizes=tuple(sizes.lines(record.sizing)),
         chosen=verdict.chosen,
         verdict=verdict.text,
     )

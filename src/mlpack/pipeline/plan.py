@@ -18,6 +18,7 @@ from typing import Any
 
 from mlpack.core.plugins import Plugin, quoted
 from mlpack.core.records import Candidate, Plan, Recipe, Source, Step, Target, Variant
+from mlpack.core.sizes import AUTO, COMPARED_MB
 from mlpack.errors import PluginError, RecipeError
 from mlpack.graphs.facts.makeup import Makeup
 from mlpack.recipe.tables import FLOAT, Passes, Targets, tables
@@ -28,7 +29,7 @@ def expand(recipe: Recipe, passes: Passes | None = None, targets: Targets | None
     """Every candidate, target by target, and each target's float baseline."""
     passes, targets = tables(passes, targets)
     candidates, baselines = [], []
-    for target in recipe.targets:
+    for target in map(_compared, recipe.targets):
         with _blame_plugin(target, getattr(targets[target.kind], "plugin", None)):
             variants = auto(recipe, target, passes, targets) if recipe.variants is None else recipe.variants
             plain = next((variant for variant in variants if not variant.steps), Variant(name=FLOAT, steps=()))
@@ -36,6 +37,13 @@ def expand(recipe: Recipe, passes: Passes | None = None, targets: Targets | None
             candidates += [_candidate(variant, recipe.source, target, passes, targets) for variant in variants]
     expanded = Plan(recipe=recipe, candidates=tuple(candidates), baselines=tuple(baselines))
     return fit_to_model(expanded, Makeup(trees=1), targets) if recipe.source.format in BOOSTERS else expanded
+
+
+def _compared(target: Target) -> Target:
+    """The target as its candidates are compared: where the build chooses the memory, with one vCPU."""
+    if getattr(target.config, "memory_mb", None) != AUTO:
+        return target
+    return dataclasses.replace(target, config=dataclasses.replace(target.config, memory_mb=COMPARED_MB))
 
 
 @contextmanager

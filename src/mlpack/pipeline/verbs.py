@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,20 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack.core import interrupts, machine, stats  # fmt: skip
 from mlpack.core.distribution import VERSION
-from mlpack.core.records import Candidate, Decision, Measurement, Model, Plan, Result, Target
+from mlpack.core.records import Candidate, Measurement, Model, Plan, Result, Target
 from mlpack.core.stats import median
-from mlpack.decide import choose
 from mlpack.errors import LimitError, MeasureError, MlpackError, PassError, RecipeError, ServiceError
 from mlpack.evaluation.metrics import expectations
 from mlpack.graphs import files
 from mlpack.graphs.facts import anatomy  # fmt: skip
-from mlpack.pipeline import booting, elsewhere, examine, output, reproduce, search, transform  # fmt: skip
 from mlpack.pipeline import calibration as calibrating
+from mlpack.pipeline import elsewhere, examine, output, reproduce, search, transform  # fmt: skip
 from mlpack.pipeline.booting import Tools
 from mlpack.pipeline.calibration import Calibration
+from mlpack.pipeline.ending import Contender, Contenders, Ending, Surroundings, decide_and_boot, float_measurements, results
 from mlpack.pipeline.evidence import Bench, Data, excerpt, names_of, take_data
 from mlpack.pipeline.measuring.measure import EFFORTS, Effort
-from mlpack.pipeline.outcome import BuildResult, Startup
+from mlpack.pipeline.outcome import BuildResult
 from mlpack.pipeline.outlook import choose_calibration, is_tokenised, load_plan, plan_for_model, separate_axes
 from mlpack.pipeline.packing.packages import Package, Packages
 from mlpack.pipeline.proof import Prover
@@ -102,24 +101,6 @@ class _Inputs:
         return self.evaluation if self.calibration is None else self.calibration.evaluation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Contender:
-    """A candidate with its result so far. `ships` is False for a float that is too large to ship: the others are still compared
-    with its `package`."""
-
-    result: Result
-    package: Package | None = None
-    ships: bool = True
-
-    def with_result(self, **more: Any) -> _Contender:
-        """A copy with more fields of its result."""
-        return dataclasses.replace(self, result=dataclasses.replace(self.result, **more))
-
-
-_Contenders = Mapping[str, _Contender]
-"""By candidate id."""
-
-
 def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, console: Progress) -> BuildResult:
     """Build a recipe. A build in which nothing fits the budgets has a result, too."""
     began = time.monotonic()
@@ -137,12 +118,13 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
     step = console.step(f"build {planned.recipe.name}: {len(planned.candidates)} candidates")
     with step, search.remembering(), packages.trees.kept():
         inputs, contenders = _run(setting, planned, source)
-    decision, startup, contenders = _decide_and_boot(setting, inputs.plan, contenders)
+    ending = _end(setting, inputs, contenders, effort)
+    contenders = ending.contenders
     outcome = recording.BuildOutcome(
         plan=planned,
-        results=_results(contenders, inputs.plan),
-        decision=decision,
-        baselines=_float_measurements(contenders, inputs.plan),
+        results=results(contenders, inputs.plan),
+        decision=ending.decision,
+        baselines=float_measurements(contenders, inputs.plan),
         machine=machine.this_machine(),
         mlpack_version=VERSION,
         source_digest=inputs.source.tree,
@@ -150,16 +132,35 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
         seconds=time.monotonic() - began,
         files={},
         effort=effort,
+        sizing=ending.sizing,
     )
     folders = {
         candidate.id: contender.package.dir
         for candidate in inputs.plan.candidates
         if (contender := contenders[candidate.id]).package is not None and contender.ships
-        if options.keep_all or candidate.id == decision.chosen
+        if options.keep_all or candidate.id == ending.decision.chosen
     }
     record = output.write(out, outcome, folders, setting.failures.scripts())
     packages.keep_lock()
-    return BuildResult(out=out, record=record, startup=startup)
+    return BuildResult(out=out, record=record, startup=ending.startup)
+
+
+def _end(setting: _Setting, inputs: _Inputs, contenders: Contenders, effort: str) -> Ending:
+    """Choose, and boot what was chosen."""
+    data = inputs.judging_data
+    return decide_and_boot(
+        contenders,
+        Surroundings(
+            plan=inputs.plan,
+            store=setting.store,
+            packages=setting.packages,
+            progress=setting.progress,
+            tools=setting.options.tools,
+            calls=(data.dir, len(data.calls)),
+            sample=inputs.evaluation.sample(inputs.plan.recipe),
+            is_full=effort == "full",
+        ),
+    )
 
 
 def _effort(effort: Effort, planned: Plan) -> str:
@@ -173,7 +174,7 @@ def _effort(effort: Effort, planned: Plan) -> str:
     return name
 
 
-def _run(setting: _Setting, planned: Plan, source: Model) -> tuple[_Inputs, _Contenders]:
+def _run(setting: _Setting, planned: Plan, source: Model) -> tuple[_Inputs, Contenders]:
     """Make, pack, search and measure every candidate."""
     with setting.progress.step("data"):
         inputs = _read_inputs(setting, planned, source)
@@ -184,7 +185,7 @@ def _run(setting: _Setting, planned: Plan, source: Model) -> tuple[_Inputs, _Con
     floats = {candidate.id: _make(setting, inputs, candidate) for candidate in inputs.plan.baselines}
     inputs = _settle(setting, inputs)
     others = {each.id: _make(setting, inputs, each) for each in inputs.candidates if each.id not in floats}
-    contenders: _Contenders = {**floats, **others}
+    contenders: Contenders = {**floats, **others}
     with setting.store.scratch() as outputs:
         searching = search.Search(
             search.SearchContext(
@@ -249,10 +250,10 @@ def _settle(setting: _Setting, inputs: _Inputs) -> _Inputs:
     return dataclasses.replace(inputs, plan=plan, bindings=bindings, calibration=calibration)
 
 
-def _make(setting: _Setting, inputs: _Inputs, candidate: Candidate) -> _Contender:
+def _make(setting: _Setting, inputs: _Inputs, candidate: Candidate) -> Contender:
     """Make the candidate's model and package, or record why there is none."""
     if candidate.skipped:
-        return _Contender(result=Result(candidate=candidate))
+        return Contender(result=Result(candidate=candidate))
     model: Model | None = None
     failed_steps: list[FailedStep] = []
     evaluation, recipe, is_float = inputs.evaluation, inputs.plan.recipe, candidate in inputs.plan.baselines
@@ -269,7 +270,7 @@ def _make(setting: _Setting, inputs: _Inputs, candidate: Candidate) -> _Contende
     except LimitError as error:
         # The others are compared with the float even where it is too large to ship.
         large = setting.packages.lay_out(candidate, model, sample) if model is not None and is_float else None
-        return _Contender(result=Result(candidate=candidate, model=model, over_limit=str(error)), package=large, ships=False)
+        return Contender(result=Result(candidate=candidate, model=model, over_limit=str(error)), package=large, ships=False)
     except (RecipeError, ServiceError):
         raise
     except MlpackError as error:
@@ -277,13 +278,13 @@ def _make(setting: _Setting, inputs: _Inputs, candidate: Candidate) -> _Contende
         if is_float:
             raise setting.failures.with_script(error, candidate.id, failed_steps) from None
         script = setting.failures.script(candidate.id, str(error), failed_steps)
-        return _Contender(result=Result(candidate=candidate, model=model, failure=str(error), reproduced_by=script))
+        return Contender(result=Result(candidate=candidate, model=model, failure=str(error), reproduced_by=script))
     except Exception as error:  # noqa: BLE001 - raised again, with the path of its step's script
         raise setting.failures.with_script(error, candidate.id, failed_steps) from None
-    return _Contender(result=Result(candidate=candidate, model=model, artifact=package.artifact), package=package)
+    return Contender(result=Result(candidate=candidate, model=model, artifact=package.artifact), package=package)
 
 
-def _measure(setting: _Setting, inputs: _Inputs, own: _Contenders, searching: search.Search) -> _Contenders:
+def _measure(setting: _Setting, inputs: _Inputs, own: Contenders, searching: search.Search) -> Contenders:
     """Search and measure the candidates of one target, with prices."""
     baseline = next(candidate for candidate in inputs.plan.baselines if candidate.id in own)
     target, float_contender = baseline.target, own[baseline.id]
@@ -314,7 +315,7 @@ def _measure(setting: _Setting, inputs: _Inputs, own: _Contenders, searching: se
     }
 
 
-def _with(contender: _Contender, measurement: Measurement | MeasureError, **more: Any) -> _Contender:
+def _with(contender: Contender, measurement: Measurement | MeasureError, **more: Any) -> Contender:
     """The candidate with its measurement, or with the failure of measuring."""
     return (
         contender.with_result(failure=str(measurement))
@@ -329,13 +330,13 @@ def _price(target: Target, measurement: Measurement | MeasureError) -> float | N
     return TARGETS[target.kind].price(target.config, median(measurement.latency_ms), measurement.throughput_per_s)
 
 
-def _packages_of(contenders: _Contenders) -> dict[str, Package]:
+def _packages_of(contenders: Contenders) -> dict[str, Package]:
     return {id_: each.package for id_, each in contenders.items() if each.package is not None}
 
 
 def _search(
-    setting: _Setting, inputs: _Inputs, own: _Contenders, baseline: Candidate, by: tuple[Bench, search.Search]
-) -> _Contenders:
+    setting: _Setting, inputs: _Inputs, own: Contenders, baseline: Candidate, by: tuple[Bench, search.Search]
+) -> Contenders:
     """The candidates of one target, each in the form that its search chose."""
     (bench, searching), packages = by, _packages_of(own)
     for id_, package in packages.items():
@@ -347,7 +348,7 @@ def _search(
     return own
 
 
-def _examine(setting: _Setting, inputs: _Inputs, contender: _Contender) -> _Contender:
+def _examine(setting: _Setting, inputs: _Inputs, contender: Contender) -> Contender:
     """The candidate with its graph's anatomy. It is only for people, so a failure is a warning."""
     result = contender.result
     if result.model is None or result.model.format != "onnx":
@@ -359,42 +360,3 @@ def _examine(setting: _Setting, inputs: _Inputs, contender: _Contender) -> _Cont
         return contender
     reasons, damage = anatomy.reasons_of(result.model.steps, result.trail)
     return contender.with_result(anatomy=anatomy.with_reasons(graph, reasons, damage))
-
-
-def _results(contenders: _Contenders, planned: Plan) -> tuple[Result, ...]:
-    """The results of the plan's candidates, in its order."""
-    return tuple(contenders[candidate.id].result for candidate in planned.candidates)
-
-
-def _float_measurements(contenders: _Contenders, planned: Plan) -> dict[str, Measurement]:
-    """The measurement of each target's float, by target id."""
-    measurements = {each.target.id: contenders[each.id].result.measurement for each in planned.baselines}
-    return {target_id: measurement for target_id, measurement in measurements.items() if measurement is not None}
-
-
-def _decide_and_boot(setting: _Setting, planned: Plan, contenders: _Contenders) -> tuple[Decision, Startup | None, _Contenders]:
-    """Choose a candidate and boot it. When it does not boot, choose again without it."""
-    recipe, floats = planned.recipe, _float_measurements(contenders, planned)
-    programs = {name: setting.options.tools(name) for name in ("aws-lambda-rie", "podman")}
-    packages = {each.target.id: contenders[each.id].package for each in planned.baselines if each.target.id in floats}
-    sizes = {target_id: package.artifact.size_bytes for target_id, package in packages.items() if package is not None}
-    while True:
-        decision = choose.decide(_results(contenders, planned), floats, recipe.budgets, recipe.prefer, sizes)
-        if decision.chosen is None:
-            return decision, None, contenders
-        contender = contenders[decision.chosen]
-        target = contender.result.candidate.target
-        if target.arch != machine.arch():
-            setting.progress.warn(
-                f"{decision.chosen} was neither timed nor booted: this machine is {machine.arch()}. Build on its kind to be sure"
-            )
-            return decision, None, contenders
-        assert contender.package is not None
-        try:
-            with setting.progress.step(f"boot {decision.chosen}"):
-                startup = booting.boot_once(contender.package, target, programs, setting.store)
-            contender = contender.with_result(artifact=booting.noted(contender.package.artifact, startup))
-            return decision, startup, {**contenders, decision.chosen: contender}
-        except MlpackError as error:
-            setting.progress.warn(f"{decision.chosen} does not boot, so it cannot win:\n{error}")
-            contenders = {**contenders, decision.chosen: contender.with_result(failure=str(error))}

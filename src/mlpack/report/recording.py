@@ -16,6 +16,7 @@ from mlpack.core import stats
 from mlpack.core.calibrants import CalibrationUse
 from mlpack.core.digest import Digest
 from mlpack.core.records import Accuracy, Artifact, Decision, Estimate, Machine, Measurement, Plan, Recipe, Result, StepRun, Verdict
+from mlpack.core.sizes import Sizing
 from mlpack.core.trails import Trail
 from mlpack.decide import budgets
 from mlpack.decide.choose import is_float
@@ -23,6 +24,7 @@ from mlpack.report import record as form
 from mlpack.report.record import candidates as parts
 from mlpack.report.record import reading
 from mlpack.report.record.graphs import GraphRecord
+from mlpack.report.record.sizes import SizeRecord, SizingRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class BuildOutcome:
     calibration: CalibrationUse | None = None
     effort: str = "full"
     files: Mapping[str, tuple[Digest, int]] = field(default_factory=dict)
+    sizing: Sizing | None = None
 
 
 def build_record(outcome: BuildOutcome) -> form.BuildRecord:
@@ -68,6 +71,7 @@ def build_record(outcome: BuildOutcome) -> form.BuildRecord:
             candidates=tuple(_candidate(result, verdicts[result.candidate.id], outcome) for result in outcome.results),
             chosen=outcome.decision.chosen,
             artifact=_artifact(chosen.candidate.id, chosen.artifact) if chosen and chosen.artifact else None,
+            sizing=_sizing(outcome.sizing),
             files={path: form.FileRecord(digest=str(d), size_bytes=n) for path, (d, n) in sorted(outcome.files.items())},
             seconds=round(outcome.seconds, 3),
         )
@@ -126,6 +130,31 @@ def _artifact(candidate_id: str, artifact: Artifact) -> form.ArtifactRecord:
         digest=str(artifact.digest),
         size_bytes=artifact.size_bytes,
         compressed_bytes=artifact.compressed_bytes,
+    )
+
+
+def _sizing(sizing: Sizing | None) -> SizingRecord | None:
+    if sizing is None:
+        return None
+    rows = tuple(
+        SizeRecord(
+            memory_mb=point.memory_mb,
+            measured=point.measured,
+            basis=point.basis,
+            threads=point.threads,
+            latency_p50_ms=round(stats.median(point.latency_ms), 4),
+            latency_p95_ms=round(stats.percentile(point.latency_ms, 0.95), 4),
+            latency_n=len(point.latency_ms),
+            cold_start_ms=round(stats.median(point.cold_start_ms), 4),
+            peak_memory_bytes=point.peak_memory_bytes,
+            cost_per_million_usd=round(point.cost_per_million_usd, 6),
+            problems=verdict.problems,
+        )
+        for verdict in sizing.sizes
+        for point in (verdict.point,)
+    )
+    return SizingRecord(
+        candidate=sizing.candidate_id, proposed_mb=sizing.proposed_mb, taken=sizing.taken, quota=sizing.quota, sizes=rows
     )
 
 

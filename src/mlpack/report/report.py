@@ -10,13 +10,13 @@ Will not: write a file.
 from __future__ import annotations
 
 from mlpack.core.text import sinks
-from mlpack.report import summary
+from mlpack.report import sizes, summary
 from mlpack.report.record import BuildRecord
 
 
 def markdown(record: BuildRecord) -> str:
     """The summary for a pull request: the verdict first, then the table, the reasons, the notes and the machine."""
-    sections = [_verdict(record), _table(record), _reasons(record), _notes(record), _footer(record)]
+    sections = [_verdict(record), _table(record), _sizes(record), _reasons(record), _notes(record), _footer(record)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
@@ -38,6 +38,15 @@ def _table(record: BuildRecord) -> str:
         cell = f"**{sinks.code(name)}**" if chosen else sinks.code(name)
         lines.append((cell, f"**{status}**" if chosen else sinks.markdown(status), *map(sinks.markdown, numbers)))
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _sizes(record: BuildRecord) -> str:
+    if record.sizing is None:
+        return ""
+    lines = [tuple(name.replace("$", "\\$") for name in sizes.HEADINGS), ("---:",) * sizes.NUMBERS + ("---", "---")]
+    lines += [tuple(map(sinks.markdown, row)) for row in sizes.rows(record.sizing)]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"{sinks.markdown(sizes.sentence(record.sizing))}\n\n{table}"
 
 
 def _reasons(record: BuildRecord) -> str:

@@ -1,4 +1,4 @@
-"""Three small plots as SVG text: stacked bars, distributions of samples, and intervals against a limit.
+"""Four small plots as SVG text: stacked bars, distributions of samples, intervals against a limit, and curves.
 
 Promises:
 - Plots are pure. A number has the same place in each row of a plot.
@@ -19,6 +19,8 @@ from mlpack.core.text import sinks, words
 WIDTH = 1180.0
 """About what the page has room for, so that the words come out as large as those around them."""
 _ROW, _BAR, _TOP, _AXIS = 46.0, 18.0, 26.0, 30.0
+_CURVE = 190.0
+"""The height of a curve."""
 _EDGE = 14.0
 _GUTTERS = {"bars": 90.0, "strips": 250.0, "whiskers": 210.0}
 """Room at the right for each row's numbers, which no line of a limit may cross."""
@@ -202,6 +204,52 @@ def whiskers(title: str, rows: Sequence[Whisker], limits: Sequence[LimitLine], w
         )
         labels.append(_labels(index, row.label, shown, marked=row.marked))
     return _svg(title, scale, limits, write, drawn, labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePoint:
+    """A point of a curve. `estimated`: it was not measured, and is drawn hollow."""
+
+    x: float
+    y: float
+    label: str
+    marked: bool = False
+    estimated: bool = False
+
+
+def curve(title: str, points: Sequence[CurvePoint], limits: Sequence[LimitLine], write: Write) -> str:
+    """A line through points, from left to right by the logarithm of `x`, which has to be positive. Nought is at the bottom, limits
+    lie across, and each point has its label below and its number above it."""
+    high = max([*(point.y for point in points), *(limit.value for limit in limits), 1e-9]) * 1.15
+    low_x, high_x = min(point.x for point in points), max(point.x for point in points)
+    scale = _Scale(low=low_x * 0.85, high=high_x * 1.18, gutter=0.0, log=True)
+    bottom = _TOP + _CURVE
+
+    def y(value: float) -> float:
+        return bottom - value / high * _CURVE
+
+    path = " ".join(f"{'L' if index else 'M'}{scale.x(p.x):.1f} {y(p.y):.1f}" for index, p in enumerate(points))
+    drawn = [f'<path class="curve" d="{path}"/>']
+    for point in points:
+        kind = "estimate" if point.estimated else "dist"
+        x, up = scale.x(point.x), y(point.y)
+        drawn.append(
+            f'<circle class="{kind}{" marked" if point.marked else ""}" cx="{x:.1f}" cy="{up:.1f}" r="5">'
+            f"{_title(f'{point.label}: {write(point.y)}')}</circle>"
+            f'<text class="value" x="{x:.1f}" y="{up - 12:.1f}" text-anchor="middle">{_text(write(point.y))}</text>'
+            f'<text class="{"label marked" if point.marked else "label"}" x="{x:.1f}" y="{bottom + 18:.0f}" text-anchor="middle">'
+            f"{_text(point.label)}</text>"
+        )
+    lines = [
+        f'<line class="limit" x1="{_EDGE:.0f}" x2="{WIDTH - _EDGE:.0f}" y1="{y(limit.value):.1f}" y2="{y(limit.value):.1f}"/>'
+        f'<text class="limit" x="{WIDTH - _EDGE:.0f}" y="{y(limit.value) - 6:.1f}" text-anchor="end">{_text(limit.label)}</text>'
+        for limit in limits
+    ]
+    floor = f'<line class="grid" x1="{_EDGE:.0f}" x2="{WIDTH - _EDGE:.0f}" y1="{bottom:.1f}" y2="{bottom:.1f}"/>'
+    return (
+        f'<svg viewBox="0 0 {WIDTH:.0f} {bottom + _AXIS:.0f}" role="img" aria-label="{_text(title)}" '
+        f'xmlns="http://www.w3.org/2000/svg">{"".join((floor, *drawn, *lines))}</svg>'
+    )
 
 
 def _labels(index: int, label: str, value: str, *, marked: bool) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack.core.stats import Interval
 from mlpack.core.text import sinks, words
-from mlpack.report import explain, summary, svg
+from mlpack.report import explain, sizes, summary, svg
 from mlpack.report.record import BudgetsRecord, BuildRecord
 from mlpack.report.record.candidates import AccuracyRecord, CandidateRecord, SearchRecord, TriedRecord
 
@@ -49,6 +49,9 @@ def html(record: BuildRecord) -> str:
         kind=functools.partial(_kind, chosen=record.chosen),
         status=summary.status,
         plots=_plots(record),
+        sizing=record.sizing,
+        sizes=sizes,
+        size_plots=[_markup(drawing) for drawing in sizes.plots(record) if drawing],
         searches=[one for one in record.candidates if one.searched is not None],
         search_plot=lambda one: _markup(_search_plot(one.id, one.search, record.recipe.budgets.accuracy_drop)),
         kept_float=_kept_float,

@@ -32,8 +32,9 @@ class LambdaImage:
 
     arch: Literal["x86_64", "arm64"] = "x86_64"
     """The processor. arm64 (Graviton) costs 20 % less."""
-    memory_mb: int = 1769
-    """The function's memory, 128 to 10,240; CPU comes with it, one vCPU at 1,769."""
+    memory_mb: int | Literal["auto"] = 1769
+    """The function's memory, 128 to 10,240; CPU comes with it, one vCPU at 1,769. `auto`: the cheapest size within the budgets, by
+    measuring the chosen package at several."""
     base: str = "public.ecr.aws/lambda/python:3.13"
     """The image underneath, with Python 3.11 or later and glibc 2.28 or later: a registry reference (pinned by digest in
     mlpack.lock), an OCI layout or archive, of several images `DIR:TAG` or `DIR@sha256:...`, or the directory of a root file

@@ -33,8 +33,9 @@ class LambdaZip:
 
     arch: Literal["x86_64", "arm64"] = "x86_64"
     """The processor. arm64 (Graviton) costs 20 % less."""
-    memory_mb: int = 1769
-    """The function's memory, 128 to 10,240; CPU comes with it, one vCPU at 1,769."""
+    memory_mb: int | Literal["auto"] = 1769
+    """The function's memory, 128 to 10,240; CPU comes with it, one vCPU at 1,769. `auto`: the cheapest size within the budgets, by
+    measuring the chosen package at several."""
     python: Literal["3.12", "3.13", "3.14"] = "3.13"
     """The managed runtime's version. 3.11 runs on Amazon Linux 2, whose glibc 2.26 is older than the 2.28 that the engine needs."""
     layer: bool = False

@@ -23,7 +23,10 @@ Ranges = Mapping[str, tuple[Callable[[float], bool], str]]
 
 LAMBDA_RANGES: Ranges = {
     # Its smallest and largest: docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html, read 2026-11.
-    "memory_mb": (lambda value: 128 <= value <= 10_240, "must be from 128 to 10240 (MB, what Lambda offers)"),
+    "memory_mb": (
+        lambda value: isinstance(value, str) or 128 <= value <= 10_240,
+        "must be from 128 to 10240 (MB, what Lambda offers)",
+    ),
 }
 WORKER_RANGES: Ranges = {
     "memory_mb": (lambda value: 256 <= value <= 1_048_576, "must be from 256 to 1048576 (MB, what a container is given)"),
@@ -111,8 +114,8 @@ def check_count(limit: Limit, count: int) -> None:
         raise LimitError(f"{limit.name}: {count}, {count - limit.value} more than the {limit.value} that are allowed")
 
 
-def memory_problem(memory_mb: int) -> str | None:
-    """The problem with a function's memory size, or None."""
-    if MEMORY_MIN.value <= memory_mb <= MEMORY_MAX.value:
+def memory_problem(memory_mb: int | str) -> str | None:
+    """The problem with a function's memory size, or None. A word leaves it to the build."""
+    if isinstance(memory_mb, str) or MEMORY_MIN.value <= memory_mb <= MEMORY_MAX.value:
         return None
     return f"memory_mb: {memory_mb} is not between {MEMORY_MIN.value:,} and {MEMORY_MAX.value:,}, which is what Lambda offers"

@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,13 +42,10 @@ class Quota:
     held: Held
 
 
-def find(
-    environ: Mapping[str, str], cgroups: Path = Path("/proc/self/cgroup"), mounts: Path = Path("/proc/self/mounts")
-) -> Quota | str:
+def find(cgroups: Path = Path("/proc/self/cgroup"), mounts: Path = Path("/proc/self/mounts")) -> Quota | str:
     """The first way that works here.
 
     Args:
-        environ: Variables, for the user's systemd.
         cgroups: The cgroups of this process, in the kernel's form.
         mounts: The file systems that are mounted, in the kernel's form.
 
@@ -56,7 +53,7 @@ def find(
         A quota that was tried; or why there is none, in words.
     """
     reasons = []
-    for quota in (*_of_cgroups(cgroups, mounts), *_of_systemd(environ)):
+    for quota in (*_of_cgroups(cgroups, mounts), *_of_systemd()):
         problem = trial(quota)
         if problem is None:
             return quota
@@ -153,17 +150,17 @@ def _remove(made: Path) -> None:
             return
 
 
-def _of_systemd(environ: Mapping[str, str]) -> Iterator[Quota]:
+def _of_systemd() -> Iterator[Quota]:
     program = shutil.which("systemd-run")
     if program is None or not Path("/run/systemd/system").is_dir():
         return
-    kept = {name: environ[name] for name in ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS") if name in environ}
     user = os.geteuid() != 0
+    place = f"XDG_RUNTIME_DIR=/run/user/{os.geteuid()}"  # where the user's own systemd listens: a package's process is not told
 
     @contextmanager
     def held(share: float) -> Iterator[tuple[str, ...]]:
         settings = [f"CPUQuota={share * 100:.2f}%", f"CPUQuotaPeriodSec={PERIOD_US // 1000}ms"]
         options = ["--scope", "--quiet", "--collect", *(["--user"] if user else []), *(f"--property={each}" for each in settings)]
-        yield ("/usr/bin/env", *(f"{name}={value}" for name, value in kept.items()), program, *options, "--")
+        yield ("/usr/bin/env", place, program, *options, "--")
 
     yield Quota(name="a scope of systemd", held=held)

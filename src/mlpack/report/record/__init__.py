@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from mlpack.report.record.candidates import CandidateRecord, MachineRecord
 from mlpack.report.record.parts import RecordPart
+from mlpack.report.record.sizes import SizingRecord
 
 SCHEMA = 1
 """The version of the format; it is raised when a key goes away or changes its meaning."""
@@ -169,6 +170,8 @@ class BuildRecord(RecordPart):
     """The id of the candidate that was chosen; null: none fits the budgets."""
     artifact: ArtifactRecord | None
     """The chosen candidate's package."""
+    sizing: SizingRecord | None = None
+    """The sizes of memory for the chosen package, where it is a function's and was looked at."""
     files: Mapping[str, FileRecord]
     """Every file of the packages that the build left, by its path below the build's directory."""
     seconds: float
