@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.runtime.several_packages import ROW, WIDE, several
-from tests.support.runtime.workers import Process
+from tests.support.runtime.workers import Place, Process, add_botocore, until
 
 from mlpack_runtime import model, ort
 from mlpack_runtime.protocol import RequestError
@@ -284,3 +284,35 @@ def test_a_container_serves_them(root: Path) -> None:
     finally:
         assert process.end() == 0
     assert {line["model"] for line in process.answers} >= {"affine", "wide", "second"}
+
+
+@pytest.mark.slow
+def test_messages_say_which_model(root: Path, place: Place, tmp_path: Path) -> None:
+    """Each result is under its model's name; a model that is not here goes to the dead-letter queue."""
+    for name in ("model", "models", "lib", "mlpack_runtime", "app", "site"):
+        (tmp_path / name).symlink_to(root / name)
+    shutil.copy(root / "bootstrap.py", tmp_path)
+    (tmp_path / "site").unlink()
+    (tmp_path / "site").mkdir()
+    worker = place.worker(add_botocore(tmp_path), models_mb=100).ready()
+    try:
+        place.send(WIDE, request_id="one", model="wide")
+        place.send(ROW, request_id="two")
+        place.send(WIDE, request_id="three", model="none")
+
+        def result(model: str, request_id: str) -> Any:
+            try:
+                answer = place.s3.get_object(Bucket="results", Key=f"answers/{model}/{request_id}.json")
+            except place.s3.exceptions.NoSuchKey:
+                return None
+            return json.loads(answer["Body"].read())
+
+        one = until(lambda: result("wide", "one"), "the result of wide")
+        two = until(lambda: result("affine", "two"), "the result of the default")
+        three = until(lambda: result("affine", "three"), "what is told of a strange model")
+    finally:
+        assert worker.end() == 0
+    assert (one["status"], json.loads(one["body"])["model_name"]) == (200, "wide")
+    assert (two["status"], json.loads(two["body"])["model_name"]) == (200, "affine")
+    assert three["status"] == 404
+    assert len(place.dead()) == 1
