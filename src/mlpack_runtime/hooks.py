@@ -12,10 +12,17 @@ from mlpack_runtime.protocol import RequestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     Hook = Callable[..., Any]
+
+
+def both(settings: "Mapping[str, Any]") -> "list[Hook | None]":
+    """What a package has of `preprocess` and `postprocess`, in this order. Raises ModelError."""
+    extend_path()
+    preload(settings.get("preload", ()))
+    return [load(settings[key], key) if settings.get(key) else None for key in ("preprocess", "postprocess")]
 
 
 def extend_path() -> None:
@@ -27,7 +34,7 @@ def extend_path() -> None:
                 sys.path.insert(index, place)
 
 
-def preload(names: "list[str]") -> None:
+def preload(names: "Iterable[str]") -> None:
     """Import modules that requests will need. Raises ModelError when one cannot be imported."""
     for name in names:
         try:
@@ -38,8 +45,15 @@ def preload(names: "list[str]") -> None:
             ) from error
 
 
-def load(name: str) -> "Hook":
-    """The hook `module:function`. It raises RequestError where the function fails. Raises ModelError when it cannot be imported."""
+def load(name: str, stage: str = "") -> "Hook":
+    """The hook `module:function`, called with one argument. It raises RequestError where the function fails. `stage`: its name in
+    log lines. Raises ModelError when it cannot be imported."""
+    hook = find(name)
+    return lambda argument: _call(hook, argument, stage)
+
+
+def find(name: str) -> "Hook":
+    """The function itself. Raises ModelError."""
     module, _, function = name.partition(":")
     try:
         __import__(module)
@@ -48,7 +62,7 @@ def load(name: str) -> "Hook":
         raise model.ModelError(f"hook {name!r} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(hook):
         raise model.ModelError(f"hook {name!r} is a {type(hook).__name__}, not a function")
-    return lambda argument: _call(hook, argument)
+    return hook  # type: ignore[no-any-return]  # it can be called
 
 
 def to_json(value: object) -> bytes:
@@ -56,13 +70,28 @@ def to_json(value: object) -> bytes:
     try:
         return jsontext.dumps(value).encode()
     except (TypeError, ValueError) as error:
-        raise RequestError(f"postprocess returned what is not JSON: {error}", 500, "HookError") from None
+        raise failure_of("postprocess", f"returned what is not JSON: {error}") from None
 
 
-def _call(hook: "Hook", argument: object) -> "Any":
+def failure(error: Exception, stage: str) -> RequestError:
+    """A hook's own bug, as the answer has it: told apart from the model's failures by its type, and in the log by its stage."""
+    return _of(RequestError(f"{type(error).__name__}: {error}", 500, "HookError"), stage)
+
+
+def failure_of(stage: str, what: str) -> RequestError:
+    """The same for a hook that returned what it should not have."""
+    return _of(RequestError(f"{stage} {what}", 500, "HookError"), stage)
+
+
+def _of(error: RequestError, stage: str) -> RequestError:
+    error.stage = stage
+    return error
+
+
+def _call(hook: "Hook", argument: object, stage: str) -> "Any":
     try:
         return hook(argument)
     except ValueError as error:
-        raise RequestError(str(error)) from error
+        raise _of(RequestError(str(error)), stage) from error
     except Exception as error:
-        raise RequestError(f"{type(error).__name__}: {error}", 500, type(error).__name__) from error
+        raise failure(error, stage) from error

@@ -64,6 +64,9 @@ class RequestError(Exception):
     """A request that is refused: `status` as in HTTP, `kind` a stable word for programs, the message for people, cut where it is
     long. `wait_s`: after how long it is worth to try again, for `Retry-After`."""
 
+    stage = ""
+    """Whose it is, where that is not plain: `authorize`, or a hook's name."""
+
     def __init__(self, message: str, status: int = 400, kind: str = "InvalidRequest", wait_s: "float | None" = None) -> None:
         super().__init__(cut(message))
         self.status = status
@@ -223,3 +226,14 @@ def cut(text: str, most: int = MESSAGE) -> str:
 
 def _cut(text: str, most: int = 2 * QUOTED) -> str:
     return text if len(text) <= most else text[:most] + "..."
+
+
+def keys_of(made: "Mapping[str, object]") -> str:
+    """Which keys an object has, in words; of many the first."""
+    first = [quoted(key) for key, _ in zip(made, range(5), strict=False)]
+    return ", ".join(first) + (f" and {len(made) - 5} more" if len(made) > 5 else "") if made else "no keys"
+
+
+def kind_of(value: object) -> str:
+    """What a JSON value that is no object is, in words."""
+    return {list: "list", str: "string", bool: "boolean", type(None): "null"}.get(type(value), "number")

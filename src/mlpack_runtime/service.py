@@ -14,7 +14,7 @@ import sys
 from time import perf_counter_ns
 
 from mlpack_runtime import jsontext, model, ort, protocol, telemetry, texts
-from mlpack_runtime.limits import ENVELOPE_BYTES, REQUEST_ID, TRACEBACK, cut, fits, quoted
+from mlpack_runtime.limits import ENVELOPE_BYTES, REQUEST_ID, TRACEBACK, cut, fits, keys_of, kind_of
 from mlpack_runtime.protocol import Call, RequestError
 from mlpack_runtime.telemetry import Clock
 from mlpack_runtime.tensor import DATATYPES, count
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from mlpack_runtime.access import Access
     from mlpack_runtime.around import Around
     from mlpack_runtime.fetching import Urls
-    from mlpack_runtime.hooks import Hook
     from mlpack_runtime.json_room import JsonRoom
     from mlpack_runtime.tasks.requests import Task
     from mlpack_runtime.tensor import Tensor
@@ -68,6 +68,8 @@ class Service:
     """Features, a cache and a log of predictions, where the package has any."""
     _media: "str | None" = None
     """What bodies may be beside JSON: a kind of `media`, "" for any; None where nothing reads them."""
+    access: "Access | None" = None
+    """Who may ask over HTTP, and which origins' pages; None: anybody."""
     _urls: "Urls | None" = None
     """Puts bytes in the place of URLs. A front door leaves that to the worker."""
 
@@ -77,7 +79,10 @@ class Service:
         self._cold = True
         while ort.SAID:
             telemetry.emit(telemetry.event(loaded, "WARNING", f"the engine said while it was loaded: {cut(ort.SAID.pop(0), 500)}"))
-        self._preprocess, self._postprocess = _hooks(loaded.settings)
+        self.access = open_access(loaded)
+        self._preprocess = self._postprocess = None
+        if loaded.settings.get("preprocess") or loaded.settings.get("postprocess"):
+            self._preprocess, self._postprocess = _later("hooks").both(loaded.settings)
         around = loaded.settings.get("around")
         if around:
             self.around = _later("around").open_around(loaded, around, self._predict)
@@ -100,6 +105,9 @@ class Service:
         """The answer to an HTTP request. `headers` have lower-case names; `check` may refuse an answer (RequestError)."""
 
         def work(record: telemetry.Record) -> Reply:
+            early = self.access.enter(record, method, path, headers) if self.access is not None else None
+            if early is not None:
+                return Reply(204, b"", early)
             return self._in_room(headers, body, lambda content: self._route(record, method, path, headers, content))
 
         return self._answer(headers, request_id, work, check)
@@ -178,13 +186,15 @@ class Service:
             reply = _refusal(record, error)
         except ort.OrtError as error:
             kind, status = ("Unprocessable", 422) if ort.is_refusal(str(error), error.code) else ("EngineError", 500)
-            reply = _refusal(record, RequestError(str(error), status, kind))
+            reply = _refusal(record, RequestError(str(error), status, kind), "infer")
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001  (the boundary: no bug, no hook's SystemExit and no panic of Rust's goes on)
             reply = _refusal(record, RequestError(f"{type(error).__name__}: {error}", 500, type(error).__name__))
             record.detail["traceback"] = _traceback(error)
         reply.headers[telemetry.TRACE_HEADER] = record.trace_id
+        if self.access is not None:
+            self.access.mark(headers, reply.headers)
         record.status = reply.status
         if self.around is not None:
             self.around.finish(record, reply)
@@ -294,9 +304,9 @@ class Service:
         clock.lap("infer")
         return outputs
 
-    def _plain(self, value: object, clock: "Clock") -> Call:
+    def _plain(self, value: object, clock: Clock) -> Call:
         if type(value) is not dict:
-            raise RequestError(f"the body is a JSON {_kind(value)}; an object is needed: {self._usage()}")
+            raise RequestError(f"the body is a JSON {kind_of(value)}; an object is needed: {self._usage()}")
         made: Any = value
         if self._urls is not None:
             made = self._urls.fetched(made)
@@ -305,7 +315,7 @@ class Service:
             made = self._preprocess(made)
             clock.lap("preprocess")
             if type(made) is not dict:
-                raise RequestError(f"preprocess returned a {type(made).__name__}, not a dict of tensors", 500, "HookError")
+                raise _later("hooks").failure_of("preprocess", f"returned a {type(made).__name__}, not a dict of tensors")
         fed = self.around.feed(made, clock.record) if self.around is not None else None
         if fed is not None:
             clock.lap("features")
@@ -322,7 +332,7 @@ class Service:
         elif made.keys() == {"inputs"} and type(made["inputs"]) is dict:
             call.inputs = protocol.tensors(made["inputs"], self.model.inputs, self.model.limits)
         else:
-            raise RequestError(f"the body has {_keys(made)}: {self._usage()}")
+            raise RequestError(f"the body has {keys_of(made)}: {self._usage()}")
         clock.lap("decode")
         return call
 
@@ -351,15 +361,10 @@ def open_service() -> Service:
     return Service(model.load())
 
 
-def _hooks(settings: "Mapping[str, Any]") -> "list[Hook | None]":
-    """What a package has of `preprocess` and `postprocess`, in this order."""
-    names = [settings.get(key) for key in ("preprocess", "postprocess")]
-    if not any(names):
-        return [None, None]
-    hooks = _later("hooks")
-    hooks.extend_path()
-    hooks.preload(settings.get("preload", ()))
-    return [hooks.load(name) if name else None for name in names]
+def open_access(described: model.Described, *, hooks: bool = True) -> "Access | None":
+    """What `access` knows of a package that says who may ask; None of one that does not. Raises ModelError."""
+    settings = described.settings
+    return _later("access").Access(described, hooks=hooks) if settings.get("authorize") or settings.get("cors") else None
 
 
 def _later(name: str) -> "Any":
@@ -368,28 +373,22 @@ def _later(name: str) -> "Any":
     return sys.modules[f"mlpack_runtime.{name}"]
 
 
-def _refusal(record: telemetry.Record, error: RequestError) -> Reply:
+def _refusal(record: telemetry.Record, error: RequestError, stage: str = "") -> Reply:
     record.detail.update(error_type=error.kind, error_message=str(error))
+    if stage := error.stage or stage:
+        record.detail["error_stage"] = stage
+    if error.kind == "HookError":
+        record.metrics["hook_errors"] = 1
     if error.__cause__ is not None:
         record.detail["traceback"] = _traceback(error.__cause__)
     body = protocol.error_body(error.kind, error, record.trace_id)
     return Reply(error.status, body, {"content-type": JSON, **error.headers})
 
 
-def _keys(made: "Mapping[str, object]") -> str:
-    """Which keys an object has, in words; of many the first."""
-    first = [quoted(key) for key, _ in zip(made, range(5), strict=False)]
-    return ", ".join(first) + (f" and {len(made) - 5} more" if len(made) > 5 else "") if made else "no keys"
-
-
 def _of_inputs(inputs: "Mapping[str, Tensor]") -> Call:
     call = Call()
     call.inputs = dict(inputs)
     return call
-
-
-def _kind(value: object) -> str:
-    return {list: "list", str: "string", bool: "boolean", type(None): "null"}.get(type(value), "number")
 
 
 def _traceback(error: BaseException) -> str:

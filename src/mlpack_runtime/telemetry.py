@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 NAMESPACE = "mlpack"
 DIMENSIONS = ["model", "version", "variant", "target"]
 METRICS = {"latency_ms": "Milliseconds", "batch": "Count", "errors": "Count", "cold_starts": "Count"}
-WORKER_METRICS = {"queue_age_ms": "Milliseconds", "batch_fill": "Percent", "retries": "Count"}
-"""What a worker's line has besides, where it is known."""
+WORKER_METRICS = {"queue_age_ms": "Milliseconds", "batch_fill": "Percent", "retries": "Count", "hook_errors": "Count"}
+"""What a worker's line has besides, where it is known; and the line of a request that a hook failed at."""
 AROUND_METRICS = {
     "features_missing": "Count",
     "features_late": "Count",

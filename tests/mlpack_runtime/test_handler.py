@@ -202,7 +202,7 @@ def test_direct_failure_of_the_package_is_a_function_error(tmp_path: Path) -> No
     assert last.startswith("mlpack_runtime.handler.InferenceError: ")
     told = json.loads(last.partition(": ")[2])
     (line,) = run.stdout.splitlines()
-    assert (told["error_type"], told["error"]) == ("ZeroDivisionError", "ZeroDivisionError: division by zero")
+    assert (told["error_type"], told["error"]) == ("HookError", "ZeroDivisionError: division by zero")
     assert told["trace_id"] == json.loads(line)["trace_id"]
     assert ask(root, v2('{"row": 1}'))[0]["statusCode"] == 500
 

@@ -140,6 +140,7 @@ def test_the_end_waits_for_what_is_being_answered(server: Server) -> None:
         """A service whose answers take until they may."""
 
         model = open_service().model
+        access = None
 
         def http(self, *_: object) -> Any:
             begun.set()

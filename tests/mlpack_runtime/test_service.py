@@ -265,7 +265,7 @@ def test_hooks_decode_and_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ("sent", "status", "kind", "message", "traced"),
     [
         ({}, 400, "InvalidRequest", "send a row", True),
-        ({"fault": "mine"}, 500, "ZeroDivisionError", "division by zero", True),
+        ({"fault": "mine"}, 500, "HookError", "ZeroDivisionError: division by zero", True),
         ({"fault": "kind"}, 500, "HookError", "returned a list", False),
         ({"fault": "shape"}, 400, "InvalidRequest", "has shape [1, 2]", False),
     ],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,10 @@ class Serve:
     """What the hooks need, a line each in one form (`recipe.serve.requirements.read`), files written out."""
     slim: bool = True
     preload: tuple[str, ...] = ()
+    authorize: Mapping[str, Any] | None = None
+    """Who may ask over HTTP, as model.json has it."""
+    cors: Mapping[str, Any] | None = None
+    """Which origins' pages may ask, as model.json has it."""
     task: str | None = None
     """A row of the table of tasks by its name, or `none`; None: what the model's own files say. What follows are its settings."""
     output: str | None = None

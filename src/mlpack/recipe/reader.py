@@ -339,9 +339,8 @@ class _Reader:
             self._say(("serve", key), problem)
         for place, problem in checks.problems(serve, self._root):
             self._say(("serve", *place), problem)
-        for name in ("preprocess", "postprocess"):
-            if getattr(serve, name) is not None:
-                self._hook(("serve", name), getattr(serve, name))
+        for name, reference in checks.hooks(serve).items():
+            self._hook(("serve", name), reference)
         if serve.tokenizer is not None:
             self._file(("serve", "tokenizer"), serve.tokenizer)
         if serve.example is not None:

@@ -14,14 +14,20 @@ from mlpack.core.serving import Serve
 from mlpack.errors import RecipeError
 from mlpack.recipe import tasks
 
-MODULES: Mapping[str, str] = {"urls": "fetching"}
+MODULES: Mapping[str, str] = {"urls": "fetching", "authorize": "access", "cors": "access"}
 """Keys of model.json with the module of the runtime that each opens, below `mlpack_runtime`; others need none of their own."""
 
 
 def settings(recipe: Recipe, task: Mapping[str, Any] | None) -> dict[str, Any]:
     """What model.json has of these. `task`: its task, if it has one. Raises RecipeError."""
-    urls, preload = _urls(recipe.serve, task), recipe.serve.preload
-    return {**({"urls": urls} if urls else {}), **({"preload": list(preload)} if preload else {})}
+    serve = recipe.serve
+    given = {
+        "urls": _urls(serve, task),
+        "preload": list(serve.preload),
+        "authorize": serve.authorize and dict(serve.authorize),
+        "cors": serve.cors and dict(serve.cors),
+    }
+    return {key: value for key, value in given.items() if value}
 
 
 def modules(task: Mapping[str, Any] | None, further: Mapping[str, Any]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field  # noqa: TID253
 
+from mlpack.recipe.serve.access import Authorize, CorsKeys
 from mlpack.recipe.serve.pictures import ImageKeys, ObjectKeys
 from mlpack.recipe.serve.sound import SoundKeys
 from mlpack.recipe.serve.weights import WeightKeys
@@ -43,6 +44,10 @@ class ServeKeys(Keys):
         description="modules that are imported when the package starts, rather than by the first request that needs them: for "
         "SnapStart, provisioned concurrency and containers",
     )
+    authorize: Authorize | None = Field(
+        default=None, description="who may ask over HTTP: by API key, by token, or by a hook of your own [anybody]"
+    )
+    cors: CorsKeys | None = Field(default=None, description="which origins' pages may ask in a browser [none]")
     task: Text | None = Field(
         default=None,
         description="how plain requests are read and answered: text-classification, token-classification, question-answering, "

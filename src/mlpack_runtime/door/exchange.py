@@ -15,6 +15,7 @@ from mlpack_runtime.door.forms import (
     answers_freely,
     as_answered,
     as_json,
+    handed_on,
     is_gateways,
     is_id,
     patience,
@@ -26,7 +27,7 @@ from mlpack_runtime.door.settings import Settings
 from mlpack_runtime.door.tickets import CLAIMED, ServiceError, assure, open_results, reply_of
 from mlpack_runtime.limits import quoted
 from mlpack_runtime.protocol import Call, RequestError
-from mlpack_runtime.service import BINARY, JSON, Reply, Service
+from mlpack_runtime.service import BINARY, JSON, Reply, Service, open_access
 from mlpack_runtime.serving.breaker import Breaker
 
 TYPE_CHECKING = False
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 FIRST_POLL_S, POLL_GROWTH, LONGEST_POLL_S = 0.02, 1.5, 0.5
 BACKLOG_EVERY_S = 5.0
-_TRACES = ("traceparent", "tracestate", "x-amzn-trace-id")
 # The caller is waiting: what does not answer at once is not there. An attempt is one more than the first: twice 3 s in all.
 _CLIENT = {"connect_s": 1, "read_s": 3, "attempts": 1}
 _HUNG_S = 0.5  # a look that fails this long after its time is one at a service that hangs, which is not asked for more
@@ -56,6 +56,7 @@ class Door:
         pause: "Callable[[float], None]" = sleep,
     ) -> None:
         self.described = described
+        self.access = open_access(described, hooks=False)
         described.target = "frontdoor"  # in log lines and metrics: the worker's own are beside them
         self.settings = settings
         self.queue, self.results, self.worker = ways
@@ -91,6 +92,7 @@ class Exchange(Service):
         self._door = door
         self.model = door.described  # type: ignore[assignment]  # all that a Service asks of it but predictions
         self._preprocess = self._postprocess = self._task = None
+        self.access = door.access
         self._headers = headers
         self._limit_s = limit_s
         self._arrived_s = door.now()
@@ -330,9 +332,7 @@ class Exchange(Service):
         left_s = time_left.until_s - door.now()
         if left_s <= 0:
             raise RefusedError("the deadline was over before the request was sent", 504, "DeadlineExceeded")
-        traces = ((name, self._headers.get(name, "")) for name in _TRACES)
-        fit = ((name, value) for name, value in traces if 0 < len(value) <= telemetry.LONGEST_HEADER)
-        headers = {name: value for name, value in fit if value.isascii() and value.isprintable()}
+        headers = handed_on(self._headers, door.access)
         headers |= {"content-type": JSON, "x-request-id": self.request_id, telemetry.TRACE_HEADER: record.trace_id}
         headers["x-deadline-ms"] = str(int(left_s * 1000))
         body = protocol.rewritten(value).encode()

@@ -6,7 +6,7 @@ Will not: send or wait.
 Sources: RFC 7240 (Prefer); the IETF's draft on Idempotency-Key, whose values are quoted.
 """
 
-from mlpack_runtime import jsontext, protocol
+from mlpack_runtime import jsontext, protocol, telemetry
 from mlpack_runtime.protocol import HEADER_LENGTH, RequestError
 from mlpack_runtime.texts import PAIR_INPUT
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from mlpack_runtime.access import Access
     from mlpack_runtime.door.settings import Settings
     from mlpack_runtime.protocol import Call
     from mlpack_runtime.service import Reply
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 GATEWAY_ERRORS = (502, 503, 504)
 LONGEST_ID = 128
 _LONGEST_VALUE = 200
+_TRACES = ("traceparent", "tracestate", "x-amzn-trace-id")
+_CREDENTIALS = 20_000
+"""Characters of a header with a token."""
 _ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
 
 
@@ -66,6 +70,13 @@ def preferences(headers: "Mapping[str, str]") -> "dict[str, str]":
         name, _, value = part.partition(";")[0].partition("=")
         found.setdefault(name.strip().lower(), value.strip().strip('"'))
     return found
+
+
+def handed_on(headers: "Mapping[str, str]", access: "Access | None") -> "dict[str, str]":
+    """What a worker is told of a caller's headers: traces, and the credentials, which it looks at as well."""
+    longest = dict.fromkeys(_TRACES, telemetry.LONGEST_HEADER) | dict.fromkeys(access.credentials if access else (), _CREDENTIALS)
+    fit = ((name, headers.get(name, "")) for name, most in longest.items() if 0 < len(headers.get(name, "")) <= most)
+    return {name: value for name, value in fit if value.isascii() and value.isprintable()}
 
 
 def is_id(text: str) -> bool:

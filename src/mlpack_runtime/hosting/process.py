@@ -262,6 +262,10 @@ def host(
         settings = read(os.environ, packaged.get("worker") or {})
         Limits(os.environ, packaged)  # what is wrong with them is said as of other settings, before a large model loads
         process = make(settings)
+        if packaged.get("cors"):
+            from mlpack_runtime.access.cors import Cors
+
+            process.server.cors = Cors.of(packaged)
         on_signals(process.stop)
         code = process.run()
         ignore_signals()

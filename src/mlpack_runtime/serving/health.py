@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mlpack_runtime.access.cors import Cors
     from mlpack_runtime.service import Service
     from mlpack_runtime.serving.http_server import Answer, Content
     from mlpack_runtime.serving.prometheus import Gauge, Metrics
@@ -48,6 +49,8 @@ class Server:
         self.asked = False
         """Whether anything but health and metrics has been asked for."""
         self.admission = Admission()
+        self.cors: Cors | None = None
+        """Which origins' pages may read the answers; before the model is there, too."""
         self.gzip_bytes = 0
         """Answers from this length are compressed for whoever reads that; 0: none."""
         self.metrics: Metrics | None = None
@@ -84,6 +87,9 @@ class Server:
         or not ready yet is said without receiving it."""
         if self.service is None or head.method != "POST":
             return False
+        access = self.service.access
+        if access is not None and access.reads_early and self._stranger(head) is not None:
+            return False
         _, parts = routes.split(head.path)
         if parts is None:
             return True
@@ -93,14 +99,32 @@ class Server:
         """(status, headers, body) for a request whose head was here `spent_s` before the rest of it."""
         if self.vital(head):
             question = _question(head.path)
-            answer = self._health(question) if question else self.measured(head)
+            answer = self._stranger(head) or (self._health(question) if question else self.measured(head))
         else:
             self.asked = True
             answer = self._served(head, body, spent_s)
-        return compressed(answer, head.headers.get("accept-encoding", ""), self.gzip_bytes)
+        return self._marked(compressed(answer, head.headers.get("accept-encoding", ""), self.gzip_bytes), head)
+
+    def _stranger(self, head: Request) -> "Answer | None":
+        """The refusal of a request that this package lets only callers ask whom it knows; None for one that it answers."""
+        access = self.service.access if self.service else None
+        try:
+            if access is not None:
+                access.check(head.method, head.path, head.headers)
+        except RequestError as error:
+            return self.refuse(error, head)
+        return None
+
+    def _marked(self, answer: "Answer", head: "Request | None") -> "Answer":
+        if self.cors is not None and head is not None:
+            self.cors.mark(head.headers, answer[1])
+        return answer
 
     def _served(self, head: Request, body: "Content", spent_s: float) -> "Answer":
         if self.service is None:
+            early = self.cors.preflight(head.method, head.headers) if self.cors is not None else None
+            if early is not None:
+                return 204, early, b""
             return self.refuse(RequestError(self.ready() or "not ready", 503, "NotReady"), head)
         try:
             with self.admission:
@@ -153,7 +177,7 @@ class Server:
         """The answer to what is no request, or too much of one."""
         if self.metrics is not None:
             self.metrics.refuse(error.status)
-        return refusal(error, telemetry.trace_id(head.headers if head else {}))
+        return self._marked(refusal(error, telemetry.trace_id(head.headers if head else {})), head)
 
 
 def is_metrics(path: str) -> bool:

@@ -293,7 +293,7 @@ class Connections:
 
     def _send(self, one: _Connection, made: "Answer", head: "Request | None", *, kept: bool) -> None:
         status, headers, body = made
-        more = ["Server: mlpack", f"Date: {_date()}", f"Content-Length: {len(body)}"]
+        more = ["Server: mlpack", f"Date: {_date()}", *([f"Content-Length: {len(body)}"] if status != 204 else [])]
         if not kept:
             more.append("Connection: close")
         elif head is not None and head.version == (1, 0):

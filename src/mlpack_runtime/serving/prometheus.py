@@ -37,6 +37,7 @@ _HELP = {
     "features_failed": "Entities whose features could not be asked for.",
     "cache_hits": "Requests that were answered out of the cache of predictions.",
     "log_dropped": "Lines of the log of predictions that were lost.",
+    "hook_errors": "Requests that failed by a hook's own fault.",
 }
 
 

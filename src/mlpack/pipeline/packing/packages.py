@@ -360,11 +360,12 @@ class Packages:
 
 def _hooks(recipe: Recipe, roots: tuple[Path, ...]) -> Hooks | None:
     serve = recipe.serve
-    entries = [entrypoint.locate(reference, roots) for reference in (serve.preprocess, serve.postprocess) if reference]
+    references = (serve.preprocess, serve.postprocess, (serve.authorize or {}).get("hook"))
+    entries = [entrypoint.locate(reference, roots) for reference in references if reference]
     if not entries:
         return None
     if len({entry.root for entry in entries}) > 1:
-        raise RecipeError("serve: preprocess and postprocess lie in different directories: put both beside the recipe")
+        raise RecipeError("serve: its hooks lie in different directories: put all beside the recipe")
     files = tuple(sorted({name for entry in entries for name in entry.files}))
     return Hooks(root=entries[0].root, files=files, preprocess=serve.preprocess, postprocess=serve.postprocess)
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from mlpack.core.serving import Serve
 from mlpack.core.yaml_positions import Place
-from mlpack.recipe.serve import requirements
+from mlpack.recipe.serve import access, requirements
 
-HOOKS = ("preprocess", "postprocess")
-"""Keys of `serve` that name a function of the user's own."""
+_HOOKS = ("preprocess", "postprocess", "authorize")
+"""Keys of `serve` that may name a function of the user's own."""
 
 
 def problems(keys: Any, root: Path) -> Iterator[tuple[Place, str]]:
@@ -20,13 +20,20 @@ def problems(keys: Any, root: Path) -> Iterator[tuple[Place, str]]:
     if keys.requirements is not None:
         for index, problem in requirements.read(keys.requirements, root)[1]:
             yield ("requirements", index), problem
-        if not any(getattr(keys, name) for name in HOOKS):
-            yield ("requirements",), f"are for hooks to import, and there is no hook ({', '.join(HOOKS)})"
+        if not hooks(keys):
+            yield ("requirements",), f"are for hooks to import, and there is no hook ({', '.join(_HOOKS)})"
     elif not keys.slim:
         yield ("slim",), "says whether requirements are slimmed, and there are none: leave it out"
+    yield from access.problems(keys, root)
     for index, name in enumerate(keys.preload):
         if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name, re.ASCII):
             yield ("preload", index), f"{name!r} is no module: its name as `import` takes it, such as PIL.Image"
+
+
+def hooks(keys: Any) -> dict[str, str]:
+    """The functions of the user's own, by the key that names each."""
+    named = {"preprocess": keys.preprocess, "postprocess": keys.postprocess, "authorize": access.hook_of(keys)}
+    return {key: reference for key, reference in named.items() if reference is not None}
 
 
 def record(keys: Any, root: Path) -> Serve:
@@ -39,4 +46,8 @@ def record(keys: Any, root: Path) -> Serve:
     values = {**keys.model_dump(), **nested}
     if keys.requirements is not None:
         values["requirements"] = requirements.read(keys.requirements, root)[0]
+    if keys.authorize is not None:
+        values["authorize"] = access.authorize_settings(keys.authorize, root)
+    if keys.cors is not None:
+        values["cors"] = access.cors_settings(keys.cors, values["authorize"])
     return Serve(**values)

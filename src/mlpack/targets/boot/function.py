@@ -41,6 +41,7 @@ from mlpack.targets.boot.process import (
     read_only_prefix,
     running,
     seal,
+    with_key,
 )
 from mlpack.targets.boot.runtime_api import RuntimeApi, RuntimeFailure
 from mlpack.targets.format.unpacking import Members, by_form, describe, extract
@@ -78,7 +79,7 @@ def boot(package: Path, event: bytes, means: Means, members: Members = by_form) 
         call = Call(
             command=(*read_only_prefix(root), str(interpreter), "-I", "-S", str(root / "bootstrap.py")),
             env={**private_environment(work / "tmp"), **_lambda_variables(str(root), means), **means.variables(str(work / "tmp"))},
-            event=event,
+            event=with_key(event),
             timeout_s=means.timeout_s,
             log=work / "log",
         )
@@ -108,7 +109,7 @@ def _boot_image(package: Path, event: bytes, work: Path, means: Means, podman: P
         call = Call(
             command=(*image.run(*options), image.identity),
             env=None,  # podman is the user's program and works in the user's environment; the container gets none of it
-            event=event,
+            event=with_key(event),
             timeout_s=means.timeout_s,
             log=work / "log",
             in_container=True,

@@ -8,7 +8,10 @@ Will not: know which kind of package runs.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -63,8 +66,29 @@ class Means:
     cache: Path | None = None
 
     def variables(self, tmp: str) -> dict[str, str]:
-        """The variables that say where weights are, for a process whose own directory for temporary files is `tmp`."""
-        return {"MLPACK_WEIGHTS": self.weights, "MLPACK_WEIGHTS_CACHE": str(self.cache or tmp)} if self.weights else {}
+        """The variables that say where weights are, and by which key the boot is let in, for a process whose own directory for
+        temporary files is `tmp`."""
+        weights = {"MLPACK_WEIGHTS": self.weights, "MLPACK_WEIGHTS_CACHE": str(self.cache or tmp)} if self.weights else {}
+        return {**weights, KEY_VARIABLE: hashlib.sha256(_KEY.encode()).hexdigest()}
+
+
+KEY_VARIABLE = "MLPACK_ACCESS_KEY_SHA256"
+_KEY = secrets.token_urlsafe(32)
+"""By which this process's boots are let in where a package asks who calls. It is new in each process, and goes nowhere else."""
+KEY_HEADERS = {"x-mlpack-key": _KEY}
+
+
+def with_key(event: bytes) -> bytes:
+    """An event, with the key where it is in HTTP's form; else as it is."""
+    try:
+        content = json.loads(event)
+    except ValueError:  # it is for the package to say so
+        return event
+    if not isinstance(content, dict) or not isinstance(content.get("requestContext"), dict):
+        return event
+    headers = content.get("headers")
+    content["headers"] = {**(headers if isinstance(headers, dict) else {}), **KEY_HEADERS}
+    return json.dumps(content, ensure_ascii=False).encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ from mlpack.core import digest
 from mlpack.core.files import temporary
 from mlpack.errors import PackError
 from mlpack.targets.boot.process import (
+    KEY_HEADERS,
     Boot,
     Call,
     Means,
@@ -222,7 +223,7 @@ def _ask(port: int, method: str, path: str, call: Call, request: _Request | None
 
 def _request(event: bytes, name: str) -> _Request:
     """The request of an API Gateway event, as in event.json, or of a body alone. PackError when it is not JSON."""
-    path, headers = f"/v2/models/{name}/infer", {"content-type": "application/json"}
+    path, headers = f"/v2/models/{name}/infer", {"content-type": "application/json", **KEY_HEADERS}
     try:
         content = json.loads(event)
     except ValueError as error:

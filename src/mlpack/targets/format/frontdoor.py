@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from mlpack.core import digest
 from mlpack.core.digest import Digest
@@ -64,6 +65,16 @@ MODULES = (
 )
 """The modules of mlpack_runtime that `HANDLER` imports, as paths without their ending. `ort` only describes a port here, and loads
 no library."""
+ACCESS = (
+    "access/__init__",
+    "access/api_keys",
+    "access/cors",
+    "access/key_sets",
+    "access/rates",
+    "access/signatures",
+    "access/tokens",
+)
+"""The same for a package that says who may ask, or which origins' pages."""
 _MODEL = "model/model.json"
 _SCHEMA = 1
 
@@ -73,8 +84,9 @@ def write_zip(contents: Contents, out_path: Path) -> tuple[Digest, int]:
 
     PackError when the contents lack a module or a valid model.json; LimitError above `LIMIT_BYTES`. Then no file is written.
     """
-    members = [_member(contents.runtime, path) for path in _runtime_paths(contents.runtime)]
-    _check_model(contents.code / _MODEL)
+    described = _described(contents.code / _MODEL)
+    modules = (*MODULES, *(ACCESS if described.get("authorize") or described.get("cors") else ()))
+    members = [_member(contents.runtime, path) for path in _runtime_paths(contents.runtime, modules)]
     members.append(_member(contents.code, _MODEL))
     with atomically.replacing(out_path) as fresh:
         archive_digest = ziparchive.write(members, fresh)
@@ -88,20 +100,20 @@ def write_zip(contents: Contents, out_path: Path) -> tuple[Digest, int]:
     return archive_digest, size
 
 
-def _runtime_paths(runtime: Path) -> list[str]:
+def _runtime_paths(runtime: Path, modules: tuple[str, ...]) -> list[str]:
     """The modules and their bytecode: for all of them or for none."""
     folder = runtime / "mlpack_runtime"
-    missing = [name for name in MODULES if not _is_plain(folder / f"{name}.py")]
+    missing = [name for name in modules if not _is_plain(folder / f"{name}.py")]
     if missing:
         raise PackError(
             f"the runtime at {runtime} has no plain file {', '.join(f'mlpack_runtime/{name}.py' for name in missing)}:"
             " it is incomplete, or of another version of mlpack; build again"
         )
     compiled = {path: _compiled_from(path.relative_to(folder)) for path in sorted(folder.rglob("__pycache__/*.pyc"))}
-    bytecode = {f"mlpack_runtime/{path.relative_to(folder)}": name for path, name in compiled.items() if name in MODULES}
-    if bytecode and len(set(bytecode.values())) != len(MODULES):
+    bytecode = {f"mlpack_runtime/{path.relative_to(folder)}": name for path, name in compiled.items() if name in modules}
+    if bytecode and len(set(bytecode.values())) != len(modules):
         raise PackError(f"the runtime at {runtime} has bytecode of some modules and not of others: it is incomplete; build again")
-    return [f"mlpack_runtime/{name}.py" for name in MODULES] + list(bytecode)
+    return [f"mlpack_runtime/{name}.py" for name in modules] + list(bytecode)
 
 
 def _compiled_from(path: Path) -> str:
@@ -109,7 +121,7 @@ def _compiled_from(path: Path) -> str:
     return (path.parent.parent / path.name.partition(".")[0]).as_posix()
 
 
-def _check_model(path: Path) -> None:
+def _described(path: Path) -> dict[str, Any]:
     if not _is_plain(path):
         raise PackError(f"there is no plain file {path}: a front door needs the model's description")
     try:
@@ -119,6 +131,7 @@ def _check_model(path: Path) -> None:
     fits = isinstance(description, dict) and description.get("schema") == _SCHEMA
     if not fits or not all(isinstance(description.get(key), list) for key in ("inputs", "outputs")):
         raise PackError(f"{path} does not describe inputs and outputs in schema {_SCHEMA}, which a front door checks requests with")
+    return dict(description)
 
 
 def _is_plain(path: Path) -> bool:
