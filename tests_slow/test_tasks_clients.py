@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import InferenceClient
+from tests.support.runtime import sounds
 from tests.support.runtime.tiny_packages import package, tags, words
 
 from mlpack_runtime import model
@@ -23,7 +24,13 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     servers: list[Server] = []
 
     def start(graph: Callable[[Path], Path], **task: Any) -> InferenceClient:
-        monkeypatch.setattr(model, "ROOT", str(package(tmp_path / task["name"], graph, tokenizer=TOKENIZER, task=task)))
+        folder = tmp_path / task["name"]
+        root = (
+            sounds.hearing(folder, task["name"])
+            if graph is sounds.frames
+            else package(folder, graph, tokenizer=TOKENIZER, task=task)
+        )
+        monkeypatch.setattr(model, "ROOT", str(root))
         server = Server(0, lambda: "", "127.0.0.1")
         server.service = open_service()
         server.start()
@@ -60,3 +67,16 @@ def test_entities_and_answers_have_their_places(client: Callable[..., InferenceC
 def test_vectors_are_an_array(client: Callable[..., InferenceClient]) -> None:
     asked = client(words, name="embeddings", output="embedding")
     assert asked.feature_extraction("a cat").shape == (1, 5)
+
+
+def test_sounds_are_classified_and_written_down(tmp_path: Path, client: Callable[..., InferenceClient]) -> None:
+    content = sounds.wave(sounds.tone(0.5))
+    asked = client(sounds.frames, name="audio-classification")
+    assert len(asked.audio_classification(content, top_k=2)) == 2
+    asked = client(sounds.frames, name="automatic-speech-recognition")
+    (tmp_path / "a.wav").write_bytes(content)
+    heard = [asked.automatic_speech_recognition(each) for each in (content, tmp_path / "a.wav")]
+    assert heard[0].text == heard[1].text != ""
+    timed = asked.automatic_speech_recognition(content, extra_body={"return_timestamps": "word"})
+    assert timed.chunks is not None
+    assert [chunk.text for chunk in timed.chunks] == timed.text.split()

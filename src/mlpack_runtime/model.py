@@ -199,9 +199,9 @@ class Model(Described):
             if self.tokenizer is not None:
                 self.predict_texts(["warm"])
                 return
-            feeds = {}
-            for port in self.inputs:
-                shape = tuple(size if type(size) is int else 1 for size in port.shape)
+            feeds, least = {}, ((self.settings.get("task") or {}).get("sound") or {}).get("least", 1)
+            for port in self.inputs:  # a sound of one sample has no frame
+                shape = tuple(size if type(size) is int else least if at else 1 for at, size in enumerate(port.shape))
                 feeds[port.name] = Tensor(port.datatype, shape, bytes(count(shape) * DATATYPES[port.datatype][1]))
             self.predict(feeds)
         except (ort.OrtError, RequestError):

@@ -261,8 +261,26 @@ def test_a_transcript(services: dict[str, Service]) -> None:
     assert ask(service, {"inputs": [text(WAVE)]}) == [{"text": wanted}]
     assert ask(service, {"audios": [text(WAVE), text(WAVE)]}) == {"results": 2 * [{"text": wanted}]}
     form = b'--xx\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + WAVE
-    form += b'\r\n--xx\r\ncontent-disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n--xx--\r\n'
-    assert ask(service, form, content_type="multipart/form-data; boundary=xx") == {"text": wanted}  # as OpenAI's client sends it
+    form += b'\r\n--xx\r\ncontent-disposition: form-data; name="model"\r\n\r\nwhisper-1'
+    end, multipart = b"\r\n--xx--\r\n", "multipart/form-data; boundary=xx"  # as OpenAI's client sends it
+    assert ask(service, form + end, content_type=multipart) == {"text": wanted}
+    for name, value in ((b"timestamp_granularities[]", b"word"), (b"response_format", b"verbose_json")):
+        form += b'\r\n--xx\r\ncontent-disposition: form-data; name="' + name + b'"\r\n\r\n' + value
+    verbose = ask(service, form + end, content_type=multipart)
+    assert (verbose["text"], verbose["duration"]) == (wanted, 0.5)
+    assert [word["word"] for word in verbose["words"]] == wanted.split()
+    numbers = {"array": SIXTEEN.tolist(), "sampling_rate": 16_000, "path": None}
+    assert ask(service, {"audio": numbers}) == ask(service, {"inputs": [{"raw": numbers["array"], "sampling_rate": 16_000}]})[0]
+    assert ask(service, {"audio": numbers}) == {"text": wanted}
+    for wrong in (
+        {"array": "x"},
+        {"array": [["x"]]},
+        {"array": []},
+        {"array": [1e999]},
+        {"sampling_rate": 1.5},
+        {"sampling_rate": 10},
+    ):
+        assert ask(service, {"audio": {**numbers, **wrong}}, 400)
     timed = ask(service, {"audio": text(WAVE), "return_timestamps": True})
     assert timed["text"] == wanted
     assert " ".join(part["text"] for part in timed["chunks"]) == " ".join(wanted.split())

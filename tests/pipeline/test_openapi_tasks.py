@@ -149,6 +149,7 @@ def test_document_takes_what_a_task_for_sounds_takes(tmp_path: Path, monkeypatch
     service, request, answer = served(hearing(tmp_path / "package", name), monkeypatch)
     sound = base64.b64encode(wave(tone(0.1))).decode()
     forms = [{"audio": sound}, {"audio": {"b64": sound}}, {"audios": [sound]}, {"inputs": sound}, {"inputs": [sound]}]
+    forms.append({"audio": {"array": [0.5] * 900, "sampling_rate": 16_000}})
     asked: list[dict[str, Any]] = [*forms, {"audio": [sound]}, {"audios": sound}, {"audios": []}, {"audio": 1}, {}]
     for key, value in itertools.product([*TABLE[name].parameters, *TABLE[name].synonyms, "stride"], PARAMETERS):
         asked += [{"audio": sound, key: value}, {"audio": sound, "parameters": {key: value}}]

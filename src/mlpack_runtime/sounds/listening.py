@@ -51,13 +51,13 @@ class Listener:
         """The samples of each file of a request at the model's rate, one channel, as bytes of float32.
 
         Args:
-            files: What a plain request has: bytes, base64, data: URLs.
+            files: What a plain request has: bytes, base64, data: URLs, or samples with their rate.
             names: How each is called in it.
 
         Raises:
             RequestError: 415 for what is no WAV file, 400 for a damaged or short one, 413 for more samples than are taken.
         """
-        forms = [wave.read_form(media.content(file, name, self._limits), name) for file, name in zip(files, names, strict=True)]
+        forms = [self._form(file, name) for file, name in zip(files, names, strict=True)]
         total = sum(max(form.samples, form.samples // form.channels * self.rate // form.rate) for form in forms)
         if total > self._limits.sound_samples:
             raise too_large("sound_samples", "samples of all channels:", total, self._limits)
@@ -90,6 +90,11 @@ class Listener:
         if not os.path.exists(path):
             raise ModelError(f"{path} is not there, and sounds are read with it: was the package unpacked whole?")
         return ort.Session(self._engine, path, threads=self._threads)
+
+    def _form(self, file: object, name: str) -> wave.Form:
+        if type(file) is dict and "sampling_rate" in file:
+            return wave.of_numbers(file, name)
+        return wave.read_form(media.content(file, name, self._limits), name)
 
     def _mixed(self, sound: wave.Wave) -> memoryview:
         feeds = {"whole": Tensor("INT16", (0,), b""), "long": Tensor("INT32", (0,), b""), "real": Tensor("FP32", (0,), b"")}

@@ -90,6 +90,24 @@ def read_form(content: bytes, name: str) -> Form:
     return Form(tag, channels, rate, size, data)
 
 
+def of_numbers(value: "dict[str, object]", name: str) -> Form:
+    """Samples as JSON has them, `{"array": [...], "sampling_rate": 16000}`, as the `datasets` library and pipelines do.
+
+    Raises:
+        RequestError: They are no numbers, or their rate is none.
+    """
+    numbers, rate = value.get("array", value.get("raw")), value["sampling_rate"]
+    if type(rate) is not int or not _LEAST_HZ <= rate <= _MOST_HZ:
+        raise RequestError(f"the 'sampling_rate' of {name!r} is {quoted(rate)}; Hz from {_LEAST_HZ} to {_MOST_HZ} are needed")
+    try:
+        samples = array("f", numbers if type(numbers) is list else [])
+    except (TypeError, OverflowError):
+        samples = array("f")
+    if not samples:
+        raise RequestError(f"the 'array' of {name!r} is {quoted(numbers)}; a list of numbers is needed, for one channel")
+    return Form(_FLOAT, 1, rate, samples.itemsize, memoryview(samples).cast("B"))
+
+
 def decode(form: Form) -> Wave:
     """The samples of a file."""
     data = form.data[: form.samples * form.size]

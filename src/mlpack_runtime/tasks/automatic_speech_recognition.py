@@ -53,14 +53,15 @@ class SpeechRecognition(SoundTask):
         "return_timestamps": _timestamps,
         "chunk_length_s": number,
         "stride_length_s": _sides,
-        "response_format": choice("json"),
+        "response_format": choice("json", "verbose_json"),
         # OpenAI's: what a model of one language, which takes no prompt, has no use for
+        "timestamp_granularities": ignored,
         "model": ignored,
         "language": ignored,
         "prompt": ignored,
         "temperature": ignored,
     }
-    synonyms = {}  # noqa: RUF012
+    synonyms = {"timestamp_granularities[]": "timestamp_granularities"}  # noqa: RUF012
 
     def __init__(self, model: "Described", settings: "Mapping[str, Any]") -> None:
         """Raises ModelError where the model has no such input or output, or the package no graphs for sounds."""
@@ -91,14 +92,18 @@ class SpeechRecognition(SoundTask):
         del outputs  # what was made of each is kept
         asked: Asked = call.asked
         heard: Heard = asked.rest
-        results = [self._transcript(tokens, asked.parameters.get("return_timestamps")) for tokens in heard.results]
+        results = [self._transcript(*each, asked.parameters) for each in zip(heard.results, heard.sounds, strict=True)]
         if asked.form == SEVERAL:
             return {"results": results}
         return results if asked.many else results[0]
 
-    def _transcript(self, tokens: "list[int]", times: "str | None") -> "dict[str, Any]":
-        parts = self._vocabulary.parts(tokens)
+    def _transcript(self, tokens: "list[int]", samples: memoryview, taken: "Mapping[str, Any]") -> "dict[str, Any]":
+        parts, times = self._vocabulary.parts(tokens), taken.get("return_timestamps")
         transcript: dict[str, Any] = {"text": self._vocabulary.text(parts)}
+        if taken.get("response_format") == "verbose_json":
+            words, rate = self._vocabulary.words(parts), self.listener.rate / self._ratio
+            transcript["duration"] = len(samples) / _FLOAT_BYTES / self.listener.rate
+            transcript["words"] = [{"word": word, "start": first / rate, "end": behind / rate} for word, first, behind in words]
         if times is not None:
             chunks = self._vocabulary.words(parts) if times == "word" else parts
             rate = self.listener.rate

@@ -176,7 +176,10 @@ def _vectors(sizes: _Sizes) -> list[tuple[Schema, Schema]]:
 
 def _heard(one: Schema, inputs: Schema) -> Callable[[_Sizes], list[tuple[Schema, Schema]]]:
     """Forms of a task that reads sounds. `one`: the answer to a sound; `inputs`: as Hugging Face has it."""
-    file = {"anyOf": [_TEXT, _closed({"url": _TEXT}), _closed({"b64": _TEXT})], "description": "A WAV file: base64, or a URL."}
+    numbers, rate = {"type": "array", "items": _NUMBER, "minItems": 1}, {"type": "integer", "minimum": 1000}
+    samples = [_open({key: numbers, "sampling_rate": rate}) for key in ("array", "raw")]
+    files = [_TEXT, _closed({"url": _TEXT}), _closed({"b64": _TEXT}), *samples]
+    file = {"anyOf": files, "description": "A WAV file (base64, or a URL), or samples of one channel."}
 
     def forms(sizes: _Sizes) -> list[tuple[Schema, Schema]]:
         files = sizes.list_of(file)
@@ -192,7 +195,8 @@ def _heard(one: Schema, inputs: Schema) -> Callable[[_Sizes], list[tuple[Schema,
 _LABEL = _open({"label": _TEXT, "score": _NUMBER})
 _BEST = _open({"label": {"type": ["string", "null"]}, "score": {"type": ["number", "null"]}, "labels": _list(_LABEL)})
 _CHUNK = _open({"text": _TEXT, "timestamp": {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2}})
-_TRANSCRIPT = _open({"text": _TEXT, "chunks": _list(_CHUNK)}, ("text",))
+_WORD = _open({"word": _TEXT, "start": _NUMBER, "end": _NUMBER})
+_TRANSCRIPT = _open({"text": _TEXT, "chunks": _list(_CHUNK), "duration": _NUMBER, "words": _list(_WORD)}, ("text",))
 _SECONDS: Schema = {"type": ["number", "null"], "minimum": 0}
 _SCORES = {"top_k": _top(), "threshold": _SCORE, "activation": _choice("softmax", "sigmoid", "none"), "truncation": _ANY}
 _SCORED = {"function_to_apply": "activation"}
@@ -258,10 +262,10 @@ TABLE: Mapping[str, _Row] = {
             "return_timestamps": {"enum": [True, False, "word", "char", None]},
             "chunk_length_s": _SECONDS,
             "stride_length_s": {"anyOf": [_SECONDS, {"type": "array", "items": _SECONDS, "minItems": 2, "maxItems": 2}]},
-            "response_format": _choice("json"),
-            **dict.fromkeys(("model", "language", "prompt", "temperature"), _ANY),
+            "response_format": _choice("json", "verbose_json"),
+            **dict.fromkeys(("timestamp_granularities", "model", "language", "prompt", "temperature"), _ANY),
         },
-        synonyms={},
+        synonyms={"timestamp_granularities[]": "timestamp_granularities"},
         paths={},
     ),
 }
