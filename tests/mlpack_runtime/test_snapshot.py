@@ -97,6 +97,28 @@ def test_what_is_kept_is_forgotten_in_each_instance(monkeypatch: pytest.MonkeyPa
     assert forgotten == ["socket", "credentials"]
 
 
+def test_clients_and_credentials_of_a_snapshot_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlpack_runtime.aws import credentials, signed
+    from mlpack_runtime.aws.sigv4 import Credentials
+
+    class Connection:
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    client, connection = signed.Client("dynamodb", region="eu-west-1"), Connection()
+    client._idle.append((("host", 443), 0.0, connection))  # type: ignore[arg-type]
+    monkeypatch.setattr(credentials, "_fetch", lambda: Credentials("another", "secret", ""))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    credentials._KEPT[:] = [Credentials("the snapshot's", "secret", "")]
+    snapshot.renew()
+    assert connection.closed
+    assert credentials.provide().key == "another"
+    credentials._KEPT.clear()
+
+
 class Platform:
     """The Runtime API with a snapshot: `asked` are the requests in their order."""
 

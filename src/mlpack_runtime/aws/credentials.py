@@ -15,6 +15,7 @@ from time import monotonic, time
 from mlpack_runtime import jsontext
 from mlpack_runtime.aws import AwsError, wire
 from mlpack_runtime.aws.sigv4 import Credentials, query_string
+from mlpack_runtime.starting import AFTER_RESTORE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _MONTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
 _KEPT: "list[Credentials]" = []
+AFTER_RESTORE.append(_KEPT.clear)  # another instance of a snapshot has others
 
 
 def provide(*, anew: bool = False) -> Credentials:

@@ -21,6 +21,7 @@ from time import monotonic, sleep, time
 
 from mlpack_runtime import jsontext
 from mlpack_runtime.aws import AwsError, credentials, is_passing, sigv4, wire
+from mlpack_runtime.starting import AFTER_RESTORE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Client:
         self._idle: list[tuple[tuple[str, int], float, wire.Connection]] = []
         self._skew_s = 0.0
         self._closings = 0
+        AFTER_RESTORE.append(self.close)
 
     def call(
         self,
