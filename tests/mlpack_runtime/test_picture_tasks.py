@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +14,13 @@ from tests.support.runtime.pictures import constants, file, means, picture
 from tests.support.runtime.tiny_packages import package
 
 from mlpack_runtime import model
+from mlpack_runtime.backend import open_backend
 from mlpack_runtime.pictures.shaping import Frame
 from mlpack_runtime.service import Service, open_service
+from mlpack_runtime.serving.batched import Batched
+from mlpack_runtime.serving.batcher import Batcher
+from mlpack_runtime.serving.breaker import Breaker
+from mlpack_runtime.serving.probe import probe
 from mlpack_runtime.tasks import boxes
 
 if TYPE_CHECKING:
@@ -60,7 +66,7 @@ def classifier(classes: Path, monkeypatch: pytest.MonkeyPatch) -> Service:
 
 
 def ask(service: Service, body: object, status: int = 200, headers: dict[str, str] | None = None) -> Any:
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    data: Any = body if isinstance(body, bytes | bytearray | memoryview) else json.dumps(body).encode()
     reply = service.http("POST", "/", headers or {}, data)
     assert reply.status == status, reply.body
     return json.loads(reply.body)
@@ -146,6 +152,31 @@ def test_functions_take_pictures(classes: Path, monkeypatch: pytest.MonkeyPatch)
     event = {"requestContext": {"http": {"method": "POST"}}, "rawPath": "/", "headers": JPEG, "body": data, "isBase64Encoded": True}
     assert json.loads(handler(event)["body"])["label"] == "blue"
     assert handler({"image": data})["label"] == "blue"
+
+
+def test_a_worker_answers_as_a_function_does(classes: Path, classifier: Service) -> None:
+    """Callers at once, of which each has its own answer, in whatever the server read a body into."""
+    del classes
+    colours = ["red", "blue", "#00ff00"]
+    bodies = [painted(colours[at % 3], 30 + at, 20, ("PNG", "JPEG")[at % 2]) for at in range(12)]
+    expected = [ask(classifier, body)["label"] for body in bodies]
+    loaded = model.load(lambda place, settings: open_backend(place, settings, lambda _: None))
+    probed = probe(loaded, loaded.session)
+    batcher = Batcher(loaded.session, probed.layout, max_batch=4, max_wait_s=0.002, breaker=Breaker(5, 1.0), sample=probed.sample)
+    batcher.hold_to(loaded.limits)
+    batcher.start()
+    service = Service(loaded, Batched(loaded, batcher))
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            kinds = [bytes, bytearray, memoryview] * 4
+            got = list(
+                pool.map(lambda pair: ask(service, pair[0](pair[1]), headers=JPEG)["label"], zip(kinds, bodies, strict=True))
+            )
+        assert got == expected
+        assert set(got) == {"red", "green", "blue"}
+    finally:
+        batcher.stop()
+        loaded.session.close()
 
 
 def test_wrong_settings_stop_the_start(classes: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

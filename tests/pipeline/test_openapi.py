@@ -61,6 +61,25 @@ def test_the_document_is_one_of_openapi() -> None:
     assert [error.message for error in OpenAPIV31SpecValidator(document(SETTINGS)).iter_errors()] == []
 
 
+def test_a_package_of_pictures_takes_files() -> None:
+    from openapi_spec_validator import OpenAPIV31SpecValidator
+
+    pictures = {**SETTINGS, "task": {"name": "image-classification", "image": {"input": "x"}}}
+    told = document(pictures)
+    assert [error.message for error in OpenAPIV31SpecValidator(told).iter_errors()] == []
+    taken = set(told["paths"]["/"]["post"]["requestBody"]["content"])
+    assert taken >= {"application/json", "image/*", "multipart/form-data"}
+    for value in (
+        {"image": "aGk="},
+        {"images": ["aGk="], "top_k": 3},
+        {"inputs": {"x": [[1]], "on": [True], "required": [["a", "b"]], "n": 3}},
+        {"image": {"url": "https://a.b/c"}},
+    ):
+        assert problems(told, "PlainRequest", value) == []
+    assert problems(told, "PlainRequest", {"image": 7})
+    assert "image/*" not in document(SETTINGS)["paths"]["/"]["post"]["requestBody"]["content"]
+
+
 def test_requests_of_every_form_are_taken() -> None:
     told = document(SETTINGS)
     assert problems(told, "InferenceRequest", {"inputs": ROWS, "id": "r", "outputs": [{"name": "a/b"}]}) == []

@@ -174,6 +174,22 @@ def _vectors(sizes: _Sizes) -> list[tuple[Schema, Schema]]:
     ]
 
 
+def _seen(one: Schema, inputs: Schema) -> Callable[[_Sizes], list[tuple[Schema, Schema]]]:
+    """Forms of a task that reads pictures. `one`: the answer to a picture; `inputs`: as Hugging Face has it."""
+    files = [_TEXT, _closed({"url": _TEXT}), _closed({"b64": _TEXT})]
+    file = {"anyOf": files, "description": "A JPEG, PNG, WebP or GIF file: base64, or a URL."}
+
+    def forms(sizes: _Sizes) -> list[tuple[Schema, Schema]]:
+        several = sizes.list_of(file)
+        return [
+            ({"image": file}, one),
+            ({"images": several}, _open({"results": _list(one)})),
+            ({"inputs": {"anyOf": [file, several]}}, {"anyOf": [inputs, _list(inputs)]}),
+        ]
+
+    return forms
+
+
 def _heard(one: Schema, inputs: Schema) -> Callable[[_Sizes], list[tuple[Schema, Schema]]]:
     """Forms of a task that reads sounds. `one`: the answer to a sound; `inputs`: as Hugging Face has it."""
     numbers, rate = {"type": "array", "items": _NUMBER, "minItems": 1}, {"type": "integer", "minimum": 1000}
@@ -197,6 +213,9 @@ _BEST = _open({"label": {"type": ["string", "null"]}, "score": {"type": ["number
 _CHUNK = _open({"text": _TEXT, "timestamp": {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2}})
 _WORD = _open({"word": _TEXT, "start": _NUMBER, "end": _NUMBER})
 _TRANSCRIPT = _open({"text": _TEXT, "chunks": _list(_CHUNK), "duration": _NUMBER, "words": _list(_WORD)}, ("text",))
+_OBJECT = _open(
+    {"label": _TEXT, "score": _NUMBER, "box": _open({key: {"type": "integer"} for key in ("xmin", "ymin", "xmax", "ymax")})}
+)
 _SECONDS: Schema = {"type": ["number", "null"], "minimum": 0}
 _SCORES = {"top_k": _top(), "threshold": _SCORE, "activation": _choice("softmax", "sigmoid", "none"), "truncation": _ANY}
 _SCORED = {"function_to_apply": "activation"}
@@ -249,6 +268,18 @@ TABLE: Mapping[str, _Row] = {
         },
         synonyms={},
         paths={"/v1/embeddings": 0},
+    ),
+    "image-classification": _Row(
+        forms=_seen(_BEST, _list(_LABEL)),
+        parameters={key: _SCORES[key] for key in ("top_k", "threshold", "activation")},
+        synonyms=_SCORED,
+        paths={},
+    ),
+    "object-detection": _Row(
+        forms=_seen(_open({"objects": _list(_OBJECT)}), _list(_OBJECT)),
+        parameters={"threshold": _SCORE, "top_k": _top(), "iou": _SCORE},
+        synonyms={"iou_threshold": "iou"},
+        paths={},
     ),
     "audio-classification": _Row(
         forms=_heard(_BEST, _list(_LABEL)),
