@@ -169,13 +169,15 @@ def test_files_are_read_below_the_manifests_folder_alone(tmp_path: Path) -> None
     (tmp_path / "b.json").write_text("{}")
     (tmp_path / "in/link.json").symlink_to(tmp_path / "b.json")
     limits = Limits({"MLPACK_LIMIT_BODY_BYTES": "9"}, {})
+    sizes: list[int] = []
     places = Places(str(tmp_path / "in/m.jsonl"), lambda: None, limits, files=True)
-    assert places.fetch("a.json") == (b"{}", {"content-type": "application/json"})
+    assert places.fetch("a.json", sizes.append) == (b"{}", {"content-type": "application/json"})
     for outside in ("../b.json", str(tmp_path / "b.json"), "link.json", "https://host/a", "s3://", "s3://b"):
         with pytest.raises(RequestError):
-            places.fetch(outside)
+            places.fetch(outside, sizes.append)
     (tmp_path / "in/large.json").write_text(" " * 10)
     with pytest.raises(RequestError, match="MLPACK_LIMIT_BODY_BYTES"):
-        places.fetch("large.json")
+        places.fetch("large.json", sizes.append)
     with pytest.raises(RequestError):
-        Places("/m.jsonl", lambda: None, limits, files=False).fetch("a.json")
+        Places("/m.jsonl", lambda: None, limits, files=False).fetch("a.json", sizes.append)
+    assert sizes == [2]

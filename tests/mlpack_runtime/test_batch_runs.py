@@ -88,7 +88,7 @@ def free(out: Path) -> None:
         path.write_text(json.dumps({"owner": "gone", "until": 0}))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 40), st.booleans()), max_size=6), st.integers(1, 4), st.integers(1, 5))
 def test_any_series_of_ends_leaves_one_result_an_item(ends: list[tuple[int, bool]], piece: int, part: int) -> None:
     import tempfile
@@ -224,3 +224,91 @@ def test_the_piece_that_is_there_says_where_the_next_begins(folder: LocalFolder,
     assert other.add(row[3:])
     one.read()
     assert one.is_whole
+
+
+@pytest.mark.slow
+def test_sigkill_at_any_boundary_loses_nothing(tmp_path: Path) -> None:
+    """Real processes and files: whoever comes next finds the claim of a process that is gone, and goes on at once."""
+    import os
+    import subprocess
+    import sys
+
+    (tmp_path / "m.jsonl").write_text(lines(5))
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-m", "tests.support.runtime.mortal_runner", str(tmp_path / "m.jsonl")]
+
+    def run(out: Path, at: int) -> int:
+        environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{root / 'src'}"}
+        return subprocess.run([*command, str(out), str(at)], env=environment, stdout=subprocess.DEVNULL, check=False).returncode
+
+    at, out = 0, tmp_path
+    while True:
+        at += 1
+        out = tmp_path / f"{at}"
+        if (status := run(out, at)) == 0:
+            break
+        assert status == -9
+        if at % 7 == 0:
+            run(out, 5)  # killed once more, soon after it has begun
+        assert run(out, 0) == 0
+        check(out, 5)
+        assert not list(out.glob(".draft*"))
+    check(out, 5)
+    assert at > 40
+
+
+def test_an_item_that_ends_every_runner_is_listed_at_last(tmp_path: Path) -> None:
+    """It takes all memory, say: the others around it are answered all the same."""
+
+    class Deadly(Echo):
+        def __init__(self, folder: Mortal) -> None:
+            super().__init__()
+            self.folder = folder
+
+        def message(self, headers: Any, body: bytes, request_id: str, metrics: Any) -> Any:
+            if json.loads(body)["text"] == "t5":
+                self.folder.kill()
+            return super().message(headers, body, request_id, metrics)
+
+    out, runs = tmp_path / "out", 0
+    while runs < 20:
+        runs += 1
+        folder = Mortal(LocalFolder(str(out), note_of), 10_000)
+        try:
+            runner(folder, manifest(tmp_path / "m.jsonl", lines(9)), Deadly(folder), piece=100, part=100).run()
+            break
+        except Killed:
+            path = out / "claims/part-00000.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), "until": 0}))
+    assert runs == 5
+    found = results(out)
+    assert [row["status"] for row in found] == [200, 200, 200, 400, 200, 500, 200, 200, 200]
+    assert found[5]["type"] == "RunnerDied"
+    assert "more memory or time than there is" in found[5]["error"]
+
+
+def test_runners_that_live_short_get_on_all_the_same(tmp_path: Path) -> None:
+    """Each one ends before its first piece is full: from the third on pieces are of one item."""
+    out, runs = tmp_path / "out", 0
+    while runs < 40:
+        runs += 1
+        folder = Mortal(LocalFolder(str(out), note_of), 10_000)
+        service, lives = Echo(), [3]
+        answer = service.message
+
+        def message(*arguments: Any, lives: list[int] = lives, answer: Any = answer, folder: Mortal = folder) -> Any:
+            lives[0] -= 1
+            if lives[0] < 0:
+                folder.kill()
+            return answer(*arguments)
+
+        service.message = message  # type: ignore[method-assign]
+        one = runner(folder, manifest(tmp_path / "m.jsonl", lines()), service, piece=100, part=100)
+        try:
+            one.run()
+            break
+        except Killed:
+            path = out / "claims/part-00000.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), "until": 0}))
+    assert runs < 8
+    check(out)

@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from mlpack_runtime import aws, jsontext, telemetry
 from mlpack_runtime.batch.errors import BatchError
 from mlpack_runtime.batch.writing.pieces import ERROR_CHARS, Line, head
+from mlpack_runtime.json_room import JsonRoom
 from mlpack_runtime.limits import cut
 from mlpack_runtime.protocol import HEADER_LENGTH, RequestError
 
@@ -24,16 +25,18 @@ if TYPE_CHECKING:
     from mlpack_runtime.batch.items import Item
     from mlpack_runtime.service import Reply, Service
 
-    Fetch = Callable[[str], tuple[bytes, Mapping[str, str]]]
+    Fetch = Callable[[str, Callable[[int], None]], tuple[bytes, Mapping[str, str]]]
 
 TRIES = 3
 AWAY_TRIES = 6
 PAUSE_S = 0.5
+_ROOM_S = 600.0
 _KEPT = ("content-type", HEADER_LENGTH)
 
 
 class Answerer:
-    """Asks a service. `fetch`: an object's bytes and headers, by its place; `job`: what trace ids begin with; `wait`: a pause."""
+    """Asks a service. `fetch`: an object's bytes and headers, by its place (`Places.fetch`); `job`: what trace ids begin with;
+    `wait`: a pause."""
 
     def __init__(self, service: "Service", fetch: "Fetch", job: str, wait: "Callable[[float], object]") -> None:
         self._service = service
@@ -42,6 +45,7 @@ class Answerer:
         self._fetch = fetch
         self._job = job
         self._wait = wait
+        self._room = JsonRoom("body_bytes", "objects")  # what all threads hold of them
 
     def line(self, item: "Item") -> Line:
         """An item's line. Raises BatchError where nothing can be answered now."""
@@ -70,10 +74,13 @@ class Answerer:
     def _reply(self, item: "Item", trace_id: str) -> "Reply":
         body, headers = item.body, {**self.headers, telemetry.TRACE_HEADER: trace_id}
         name = str(item.identifier if item.identifier is not None else item.number)
+        taken: list[int] = []
+        most = self._service.model.limits.body_bytes
         try:
             if item.place:
-                body, told = self._fetch(item.place)
+                body, told = self._fetch(item.place, lambda size: taken.append(self._room.take(size, most, _ROOM_S)))
                 headers = {**told, **headers}
+            return self._service.message(headers, body, name, {})
         except RequestError as error:
             return self._service.refuse(error, name, headers)
         except OSError as error:
@@ -81,7 +88,9 @@ class Answerer:
         except Exception as error:  # noqa: BLE001  (what answers in S3's place may be anything)
             kept = RequestError(f"{item.place}: {aws.told(error)}", 403 if aws.is_final(error) else 503, "Unavailable")
             return self._service.refuse(kept, name, headers)
-        return self._service.message(headers, body, name, {})
+        finally:
+            for size in taken:
+                self._room.give_back(size)
 
 
 def _told(reply: "Reply") -> "tuple[str, str]":

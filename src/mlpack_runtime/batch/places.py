@@ -30,19 +30,20 @@ class Places:
         self._limits = limits
         self._files = files
 
-    def fetch(self, place: str) -> "tuple[bytes, dict[str, str]]":
-        """An object's bytes, and what is known of them as headers. Raises RequestError, OSError, `aws.failures()`."""
+    def fetch(self, place: str, admit: "Callable[[int], None]") -> "tuple[bytes, dict[str, str]]":
+        """An object's bytes, and what is known of them as headers. `admit` is told how many they are before they are read, and may
+        wait. Raises RequestError, OSError, `aws.failures()`."""
         uri = place if "://" in place or (self._files and place.startswith("/")) else self._folder + place
         if uri.startswith(_SCHEME):
             bucket, _, key = uri.removeprefix(_SCHEME).partition("/")
             if not bucket or not key:
                 raise RequestError(f"the object {quoted(place)} is no address: s3://bucket/key, or a key beside the manifest")
-            return objects.fetch(self._client(), objects.Place(bucket, key), self._limits)
+            return objects.fetch(self._client(), objects.Place(bucket, key), self._limits, admit)
         if "://" in uri or not self._files:
             raise RequestError(f"the object {quoted(place)} is no address: s3://bucket/key is needed")
-        return self._read(place, os.path.realpath(uri))
+        return self._read(place, os.path.realpath(uri), admit)
 
-    def _read(self, place: str, path: str) -> "tuple[bytes, dict[str, str]]":
+    def _read(self, place: str, path: str, admit: "Callable[[int], None]") -> "tuple[bytes, dict[str, str]]":
         from mimetypes import guess_type
 
         if not path.startswith(os.path.realpath(self._folder) + os.sep):
@@ -50,6 +51,7 @@ class Places:
         size, most = os.path.getsize(path), self._limits.body_bytes
         if size > most:
             raise too_large("body_bytes", "bytes of the object:", size, self._limits)
+        admit(size)
         with open(path, "rb") as stream:
             data = stream.read(most + 1)
         kind, coding = guess_type(path)

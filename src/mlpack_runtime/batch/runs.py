@@ -18,6 +18,7 @@ from time import monotonic
 from mlpack_runtime import jsontext
 from mlpack_runtime.batch.writing.pieces import Chain
 from mlpack_runtime.batch.writing.progress import COMPLETE, RUNNING, Counts
+from mlpack_runtime.protocol import RequestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from mlpack_runtime.batch.writing.progress import Progress
 
 INDEX = "index.json"
+CAREFUL, HOPELESS = 2, 4
+"""After how many runners that ended at the same place items are answered one by one, and the first of them not any more."""
 HELD_BYTES = 32 << 20
 """Of requests that are at hand."""
 
@@ -105,7 +108,7 @@ class Run:
             if number not in self._done:
                 held = self._folder.read(name)
                 if held is not None:
-                    self._done[number] = jsontext.loads(held[0])
+                    self._done[number] = _counts(jsontext.loads(held[0]))
         self._count()
 
     def _count(self, open_chain: "Chain | None" = None) -> None:
@@ -144,11 +147,15 @@ class Run:
             "pieces": chain.rows(),
         }
         self._folder.put_new(f"done/{part.name}.json", jsontext.dumps(row).encode())
-        self._done[part.number] = row
+        self._done[part.number] = _counts(row)
         self._count()
 
     def _answer(self, chain: Chain) -> None:
         """The items of a part that have no result, into pieces; ends where there is no time, and where somebody else writes one."""
+        deaths = self._claims.deaths(chain.part, chain.done)
+        if deaths >= CAREFUL:
+            self._answer_carefully(chain, deaths)
+            return
         items = self._items(chain.part, chain.done)
         hands: deque[Ticket] = deque()
         lines: list[Line] = []
@@ -188,13 +195,30 @@ class Run:
             for ticket in hands:  # of nobody's any more; their threads are to be free when the next part begins
                 ticket.settled()
 
+    def _answer_carefully(self, chain: Chain, deaths: int) -> None:
+        """One item after the other, each a piece of its own: runners have ended at this place again and again, by an item that
+        takes all memory or all time, or because nobody lets them live long enough for a whole piece."""
+        part = chain.part
+        for item in self._items(part, chain.done):
+            if not self.going():
+                return
+            if deaths >= HOPELESS:
+                why = f"{deaths} runners have ended while they answered it: it takes more memory or time than there is"
+                item.problem = RequestError(why, 500, "RunnerDied")
+            if not chain.add([self._crew.hand_in(item).wait()]):
+                return
+            deaths = CAREFUL
+            self._count(chain)
+            self._progress.wrote(chain.pieces[-1], self._counts)
+            self._claims.mark(part, chain.done, deaths)
+
     def _keep(self, chain: Chain, lines: "list[Line]") -> None:
         """What is answered before the batch has to stop is not answered again."""
         if lines and not chain.is_whole:
             chain.add(lines)
 
     def _end(self) -> "dict[str, Any]":
-        rows = [{name: value for name, value in self._done[part.number].items() if name != "pieces"} for part in self._parts]
+        rows = [dict(self._done[part.number]) for part in self._parts]
         for row, part in zip(rows, self._parts, strict=True):
             row["record"] = f"done/{part.name}.json"
         self._count()
@@ -205,3 +229,8 @@ class Run:
         }
         self._folder.put_new(INDEX, jsontext.dumps(told).encode())
         return self._progress.tell(self._counts, COMPLETE)
+
+
+def _counts(row: "dict[str, Any]") -> "dict[str, Any]":
+    """A finished part without its pieces, of which a long batch has very many."""
+    return {name: value for name, value in row.items() if name != "pieces"}

@@ -85,6 +85,11 @@ class Mortal:
         self.calls = 0
         self.uri = folder.uri
 
+    def kill(self) -> None:
+        """From now on no call has an effect."""
+        self._at = 0
+        raise Killed
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         work = getattr(self._folder, name)
 
@@ -108,7 +113,7 @@ def runner(folder: Any, found: Manifest, service: Any, *, threads: int = 1, piec
     def items(one: Any, skipped: int) -> Any:
         return (opener.item(record) for record in found.records(one) if record.number >= one.first + skipped)
 
-    answerer = Answerer(service, lambda _: (b"", {}), "batch-0", lambda _: None)
+    answerer = Answerer(service, lambda *_: (b"", {}), "batch-0", lambda _: None)
     about = {"manifest": "m", "results": folder.uri}
     made = Run(folder, rows, items, Crew(answerer, threads), Claims(folder), Progress(folder, service.model, about))
     made.bounds = Bounds(piece)

@@ -1,8 +1,10 @@
 """Which runner works on which part: a file each, that says until when.
 
+    {"owner": "...", "until": 1767225600.0, "done": 3000, "deaths": 1}
+
 Promises: of runners that ask at the same time one gets a part; one that has ended without a word is replaced when its time is over,
-and at once where it is known to be gone. Will not: keep two from working on one part where clocks differ: that costs time, and no
-result, since pieces are written once (`pieces`).
+and at once where it is known to be gone; how many have ended so at the same place is known (`deaths`). Will not: keep two from
+working on one part where clocks differ: that costs time, and no result, since pieces are written once (`pieces`).
 """
 
 # ruff: noqa: PTH123 - pathlib is nothing that this runtime needs
@@ -31,19 +33,42 @@ class Claims:
         self._clock = clock
         self._owner = f"{_process(os.getpid())} {os.urandom(6).hex()}"
         self._until_s = 0.0
+        self._done: object = None
+        self._deaths = 0
 
     def take(self, part: "Part") -> bool:
         """Whether it is ours now. Raises BatchError."""
         name = self._name(part)
+        self._done, self._deaths = None, 0
         if self._folder.put_new(name, self._told()):
             return True
         held = self._folder.read(name)
-        return held is not None and self._is_over(held[0]) and self._folder.replace(name, self._told(), held[1])
+        if held is None or not self._is_over(held[0]):
+            return False
+        before = _value(held[0])
+        if before.get("owner"):  # it was not given back
+            self._done, deaths = before.get("done"), before.get("deaths")
+            self._deaths = deaths if type(deaths) is int else 0
+        return self._folder.replace(name, self._told(), held[1])
+
+    def deaths(self, part: "Part", done: int) -> int:
+        """How many runners have had this part with so many items done, and have ended before another one was. To be asked once,
+        before items are answered; `part` is ours. Raises BatchError."""
+        self._deaths = self._deaths + 1 if self._done == done else 0
+        self.mark(part, done, self._deaths)
+        return self._deaths
+
+    def mark(self, part: "Part", done: int, deaths: int) -> None:
+        """Say how far it is. Raises BatchError."""
+        self._done, self._deaths = done, deaths
+        self._renew(part)
 
     def keep(self, part: "Part") -> None:
         """Say that we are at work still; called as often as one likes."""
-        if self._clock() < self._until_s - self._lease_s * 2 / 3:
-            return
+        if self._clock() >= self._until_s - self._lease_s * 2 / 3:
+            self._renew(part)
+
+    def _renew(self, part: "Part") -> None:
         held = self._folder.read(self._name(part))
         if held is not None and self._is_ours(held[0]):
             self._folder.replace(self._name(part), self._told(), held[1])
@@ -58,7 +83,8 @@ class Claims:
 
     def _told(self) -> bytes:
         self._until_s = self._clock() + self._lease_s
-        return jsontext.dumps({"owner": self._owner, "until": round(self._until_s, 3)}).encode()
+        told = {"owner": self._owner, "until": round(self._until_s, 3), "done": self._done, "deaths": self._deaths}
+        return jsontext.dumps(told).encode()
 
     def _is_ours(self, data: bytes) -> bool:
         return jsontext.text_of(_value(data), "owner") == self._owner
