@@ -9,9 +9,9 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 
-from tests_slow.fuzzing import harness
+from tests_slow.fuzzing import harness, requests
 
-ENTRANCES = ("handler", "messages", "worker", "front_door", "raw_http", "registries", "wrong_worker")
+ENTRANCES = ("handler", "events", "messages", "worker", "container", "front_door", "raw_http", "registries", "wrong_worker")
 
 
 def main() -> int:
@@ -22,7 +22,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=8)
     parser.add_argument("--only", type=int, help="this request alone")
     parser.add_argument("--survey", action="store_true", help="go on after a failure, and print two of each kind")
+    parser.add_argument("--wrong", type=float, help="all requests are correct but this share, as in traffic")
     told = parser.parse_args()
+    if told.wrong is not None:
+        requests.mix(told.wrong)
     harness.limited()
     module = import_module(f"tests_slow.fuzzing.{told.entrance}")
     # Thousands of registries, each synced to disk many times, are in memory where that may be.

@@ -17,6 +17,7 @@ from tests_slow.fuzzing.packages import Port, Spec
 
 CORRECT_EVERY = 25
 """One request in so many is a correct one, whose answer must be the first one's bit for bit."""
+_mixed: list[float] = []
 NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:~")
 _CODES = {"BOOL": "?", "UINT8": "B", "INT32": "i", "INT64": "q", "FP16": "e", "FP32": "f", "FP64": "d"}
 _PATHS = (
@@ -60,11 +61,16 @@ class Request:
         return len(self.body) + len(self.path) + sum(len(name) + len(value) for name, value in self.headers.items())
 
 
+def mix(wrong: float) -> None:
+    """From now on all are correct ones but this share: traffic, in the place of attacks."""
+    _mixed[:] = [wrong]
+
+
 def draw(seed: int, number: int, spec: Spec) -> tuple[Request, Random]:
     """(the request, what is to be drawn for its form)."""
     random = Random(f"{seed}:{spec.kind}:{number}")
-    if number % CORRECT_EVERY == 0:
-        which = number // CORRECT_EVERY % len(spec.correct)
+    if random.random() >= _mixed[0] if _mixed else number % CORRECT_EVERY == 0:
+        which = number // (1 if _mixed else CORRECT_EVERY) % len(spec.correct)
         return Request(number, json.dumps(spec.correct[which]).encode(), correct=which), random
     value, tail, bodies = _value(random, spec)
     for _ in range(random.choice((0, 0, 0, 1, 1, 1, 3))):

@@ -137,10 +137,10 @@ def written(request: requests.Request) -> bytes:
 class Entrance:
     """Workers of the four packages, and a client of each for each thread."""
 
-    def __init__(self, told: harness.Told, **settings: object) -> None:
+    def __init__(self, told: harness.Told, verb: str = "worker", **settings: object) -> None:
         self.told = told
         roots = {spec.kind: packages.make(told.work / f"worker-{spec.kind}", spec) for spec in SPECS}
-        self.workers = {kind: Watched(root, max_wait_ms=0, **settings) for kind, root in roots.items()}
+        self.workers = {kind: Watched(root, entrance=verb, max_wait_ms=0, **settings) for kind, root in roots.items()}
         try:
             for one in self.workers.values():
                 one.ready()
@@ -222,9 +222,9 @@ ALLOWED = {414: {"InvalidRequest"}, 417: {"InvalidRequest"}, 431: {"InvalidReque
 """What the server itself refuses: long lines, many or long headers, an expectation, more than may wait at once."""
 
 
-def run(told: harness.Told) -> None:
+def run(told: harness.Told, name: str = "worker", verb: str = "worker") -> None:
     """As many as it is told."""
-    run_, entrance = harness.Run("worker", told), Entrance(told)
+    run_, entrance = harness.Run(name, told), Entrance(told, verb)
     try:
         run_.spread(THREADS, entrance.send, entrance.describe)
         run_.tell(run_.took_s, entrance.bounded())
