@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from mlpack.registry.library.setup import create_registry, registry_template
     from mlpack.registry.library.upkeep import Upkeep
     from mlpack.registry.moving.transfer import ImportResult
-    from mlpack.registry.records import Release, ReleasePackage
+    from mlpack.registry.records import Release, ReleaseHead, ReleasePackage
     from mlpack.registry.releases.releases import ReleaseSummary
     from mlpack.registry.rows.rows import Move
     from mlpack.registry.upkeep.care import VerificationReport
@@ -81,6 +81,7 @@ __all__ = [
     "Registry",
     "RegistryOptions",
     "Release",
+    "ReleaseHead",
     "ReleasePackage",
     "ReleaseSummary",
     "RetentionPolicy",
@@ -138,7 +139,7 @@ _HOMES = {
     "mlpack.registry.library.registry": ("Registry", "open_registry"),
     "mlpack.registry.library.setup": ("create_registry", "registry_template"),
     "mlpack.registry.library.upkeep": ("Upkeep",),
-    "mlpack.registry.records": ("Release", "ReleasePackage"),
+    "mlpack.registry.records": ("Release", "ReleaseHead", "ReleasePackage"),
     "mlpack.registry.rows.rows": ("Move",),
     "mlpack.registry.upkeep.collection": ("CollectionPlan", "RetentionPolicy"),
 }

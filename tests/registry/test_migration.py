@@ -13,6 +13,7 @@ from mlpack.errors import ServiceError
 from mlpack.registry import SCHEMA, Delete, Place, Put, Row
 from mlpack.registry.releases.releases import Registry
 from mlpack.registry.rows import rows
+from mlpack.registry.rows.heads import head_of
 from mlpack.registry.upkeep.care import verify
 from mlpack.registry.upkeep.migration import migrate
 
@@ -34,11 +35,11 @@ def old(place: Place) -> Registry:
 
 
 def shown(registry: Registry) -> list[tuple[int, Any]]:
-    return [(one.version, dict(one.head)) for one in registry.listed("minilm")]
+    return [(one.version, one.head) for one in registry.listed("minilm")]
 
 
 def heads(registry: Registry) -> list[tuple[int, Any]]:
-    return [(release.version, rows.head(release)) for release in registry.releases("minilm")]
+    return [(release.version, head_of(release)) for release in registry.releases("minilm")]
 
 
 def test_old_registry_says_what_to_do_and_is_then_as_a_new_one(place: Place) -> None:

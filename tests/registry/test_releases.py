@@ -68,8 +68,8 @@ def test_what_was_published_can_be_listed_shown_and_pulled(registry: Registry, t
     assert tuple(registry.releases("other")) == ()
     assert registry.names() == ("minilm",)
     (listed,) = registry.listed()
-    assert (listed.name, listed.version, listed.head["digest"]) == ("minilm", 1, str(release.digest))
-    assert (listed.head["label"], listed.head["kind"]) == ("1.2.0", kind)
+    assert (listed.name, listed.version, listed.head.digest) == ("minilm", 1, release.digest)
+    assert (listed.head.provenance, listed.head.kind) == (release.provenance, kind)
     assert registry.show(MINILM) == registry.show(Reference(name="minilm", version=1)) == release
     registry.pull(release, tmp_path / "pulled")
     assert digest.of_tree(tmp_path / "pulled") == digest.of_tree(made)

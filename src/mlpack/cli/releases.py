@@ -132,7 +132,7 @@ def list_releases(name: str | None, limit: int | None, registry: str, as_json: b
         return damaged.code
     for each in itertools.islice(client.summaries(name, damaged=damaged), limit):
         head = each.head
-        cells = (f"{each.name}@{each.version}", head["kind"], f"{head['size_bytes']:,} bytes", head["digest"], head.get("label"))
+        cells = (f"{each.name}@{each.version}", head.kind, f"{head.size_bytes:,} bytes", str(head.digest), head.provenance.label)
         stdout.rows("  ".join(sinks.line(cell) for cell in cells if cell))
         if stdout.has_reader_gone():
             break

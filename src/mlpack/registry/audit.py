@@ -106,8 +106,8 @@ def log(registry: Registry, since: str = "", damaged: Damaged | None = None) -> 
     entries = list(whole(place.table.query(rows.AUDIT, after=since), lambda row: decode(row, where), damaged))
     for name in whole(place.table.query(rows.NAMES), lambda row: marks.name(row, where), damaged):
         for each in registry.listed(name, damaged):
-            details = {"release": f"{name}@{each.version}", "digest": each.head["digest"]}
-            entries.append(AuditEntry(when=each.head["created"], what="publish", who=each.head["who"], details=details))
+            details = {"release": f"{name}@{each.version}", "digest": str(each.head.digest)}
+            entries.append(AuditEntry(when=each.head.created, what="publish", who=each.head.provenance.who, details=details))
         for alias in whole(place.table.query(rows.aliases(name)), lambda row: marks.alias(row, where), damaged):
             history = place.table.query(rows.moves(name, alias))
             entries.extend(whole(history, lambda row: _moved(rows.decode_move(row, where)), damaged))

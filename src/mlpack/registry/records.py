@@ -54,6 +54,31 @@ class ReleasePackage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseHead:
+    """What lists show of a release.
+
+    Attributes:
+        version: Its number.
+        digest: Of the release's manifest.
+        created: When it was published: UTC, ISO 8601.
+        kind: zip, layer-zip, image, or the form that a plug-in's target has.
+        size_bytes: Everything that ships of the chosen package, uncompressed, without a container's base.
+        target: The kind of target; None where a release of before does not say it.
+        arch: x86_64 or arm64; None where a release of before does not say it.
+        provenance: Who published, and from where.
+    """
+
+    version: int
+    digest: Digest
+    created: str
+    kind: str
+    size_bytes: int
+    target: str | None
+    arch: str | None
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     """A release: an artifact with its evidence, under a version that never changes."""
 

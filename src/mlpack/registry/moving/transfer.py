@@ -222,7 +222,7 @@ def _check_conflicts(registry: Registry, index: ExportIndex, source: str) -> Non
     place, problems, here = registry.place, list[str](), registry.place.where
     collected = care.collected_releases(registry)
     for name in sorted({release.name for release in index.releases}):
-        there = {str(each.head["digest"]): each.version for each in registry.listed(name)}
+        there = {str(each.head.digest): each.version for each in registry.listed(name)}
         versions = {version: release_digest for release_digest, version in there.items()}
         for release in (each for each in index.releases if each.name == name):
             what, release_digest = f"{name}@{release.version}", str(release.digest)

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from mlpack.core import digest, retry
 from mlpack.core.digest import Digest
@@ -23,7 +22,7 @@ from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import SCHEMA, ConflictError, DamagedError, Delete, Images, Key, Moved, Place, Put, Row
 from mlpack.registry.parallel import side_by_side
 from mlpack.registry.reading import Damaged, whole
-from mlpack.registry.records import Provenance, Release
+from mlpack.registry.records import Provenance, Release, ReleaseHead
 from mlpack.registry.releases import pulling
 from mlpack.registry.rows import leases, listing, marks, rows
 from mlpack.registry.rows.manifest import ATTESTATIONS, EVIDENCE, Manifest, artifact_folder, decode_manifest, folders, manifest_of
@@ -41,7 +40,7 @@ class ReleaseSummary:
 
     name: str
     version: int
-    head: Mapping[str, Any]
+    head: ReleaseHead
 
 
 class Registry:
@@ -128,13 +127,13 @@ class Registry:
         that cannot be read, which is then skipped; without it the first one raises DamagedError."""
         self.check_schema()
         for each in (name,) if name is not None else tuple(self._names(damaged)):
-            for _, shown in listing.heads(self.place, each):
-                if not isinstance(shown, ServiceError):
-                    yield ReleaseSummary(name=each, version=shown["version"], head=shown)
+            for _, head in listing.heads(self.place, each):
+                if not isinstance(head, ServiceError):
+                    yield ReleaseSummary(name=each, version=head.version, head=head)
                 elif damaged is None:
-                    raise shown
+                    raise head
                 else:
-                    damaged(shown)
+                    damaged(head)
 
     def releases(self, name: str | None = None, damaged: Damaged | None = None) -> Iterator[Release]:
         """As `listed`, with the whole records."""

@@ -10,17 +10,15 @@ Will not: find other damage. `care` does that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from mlpack.errors import ServiceError
 from mlpack.registry import DamagedError, DamagedHead, Key, Place, Row
+from mlpack.registry.records import ReleaseHead
 from mlpack.registry.rows import marks, rows
 
-Shown = Mapping[str, Any]
 
-
-def heads(place: Place, name: str) -> Iterator[tuple[Row, Shown | ServiceError]]:
+def heads(place: Place, name: str) -> Iterator[tuple[Row, ReleaseHead | ServiceError]]:
     """Each row of a model's `heads`, with its content, or with the error."""
     if place.table.heads_alone:
         yield from _beside_records(place, name)
@@ -28,7 +26,7 @@ def heads(place: Place, name: str) -> Iterator[tuple[Row, Shown | ServiceError]]
         yield from _beside_digests(place, name)
 
 
-def _beside_records(place: Place, name: str) -> Iterator[tuple[Row, Shown | ServiceError]]:
+def _beside_records(place: Place, name: str) -> Iterator[tuple[Row, ReleaseHead | ServiceError]]:
     records = place.table.query(rows.releases(name))
     record = next(records, None)
     for row in place.table.query(rows.heads(name)):
@@ -55,7 +53,7 @@ def _unshown(place: Place, name: str, sort: str) -> tuple[Row, ServiceError] | N
     return row, DamagedError(place.where, key, "it is missing", "run `mlpack registry migrate`, which adds it")
 
 
-def _beside_digests(place: Place, name: str) -> Iterator[tuple[Row, Shown | ServiceError]]:
+def _beside_digests(place: Place, name: str) -> Iterator[tuple[Row, ReleaseHead | ServiceError]]:
     digests: dict[int, str] = {}
     for row in place.table.query(rows.digests(name)):
         try:
@@ -68,17 +66,17 @@ def _beside_digests(place: Place, name: str) -> Iterator[tuple[Row, Shown | Serv
         yield from _entries_of(place, name, row, same=same)
 
 
-def _entries_of(place: Place, name: str, row: Row, *, same: bool) -> Iterator[tuple[Row, Shown | ServiceError]]:
+def _entries_of(place: Place, name: str, row: Row, *, same: bool) -> Iterator[tuple[Row, ReleaseHead | ServiceError]]:
     """The content of a row. It is read again when it is not the `same` as the other row. Nothing if it was collected meanwhile."""
     try:
-        head = rows.decode_shown(row, place.where)
+        head = rows.decode_head(row, place.where)
         if not same:
             record, again = place.table.get(Key(rows.releases(name), row.key.sort)), place.table.get(row.key)
             if again is None or (record is None and place.table.get(row.key) is None):
                 return
             if record is None:
                 raise DamagedError(place.where, row.key, "there is no record of it")
-            head = rows.decode_shown(again, place.where)
+            head = rows.decode_head(again, place.where)
             if not _equal(record, again):
                 raise DamagedError(place.where, row.key, "it is not what the record says")
     except ServiceError as error:

@@ -19,7 +19,8 @@ from mlpack.core.digest import Digest
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry import DamagedError, Delete, Key, Put, Row, numbered
 from mlpack.registry.fields import BODY_BYTES, FieldError, Fields, as_digest, parse, shown
-from mlpack.registry.records import Provenance, Release
+from mlpack.registry.records import Provenance, Release, ReleaseHead
+from mlpack.registry.rows.heads import check_head, head_of, read_head, read_provenance, written
 from mlpack.registry.rows.manifest import Manifest, decode_manifest, is_name, part_of
 
 NAMES = "names"
@@ -33,7 +34,6 @@ LAYOUT_BLOBS = "/image/blobs/"
 """The part of a path that marks the blobs of an image: these are pushed if there is a container registry."""
 _NUMBERED = re.compile(r"[0-9]{9}")
 _KINDS = re.compile("promote|rollback")
-_PROVENANCE = {each.name for each in dataclasses.fields(Provenance)}
 LEASE = Key("leases", "gc")
 SCHEMA_KEY = Key(SETTINGS, "schema")
 IMAGES_KEY = Key(SETTINGS, "images")
@@ -163,21 +163,6 @@ def encode(release: Release) -> bytes:
     )
 
 
-def head(release: Release) -> dict[str, Any]:
-    """The head of a release's row."""
-    artifact = release.artifact
-    return {
-        "version": release.version,
-        "digest": str(release.digest),
-        "created": release.created,
-        "kind": artifact.kind,
-        "size_bytes": artifact.size_bytes,
-        "target": artifact.target,
-        "arch": artifact.arch,
-        **dataclasses.asdict(release.provenance),
-    }
-
-
 def release_puts(release: Release) -> tuple[Put, Put, Put]:
     """The writes that make a release visible, once, in one transaction: its record, its head, its digest."""
     return (
@@ -189,12 +174,13 @@ def release_puts(release: Release) -> tuple[Put, Put, Put]:
 
 def release_put(release: Release) -> Put:
     """The write of its record alone."""
-    return Put(key=release_key(release.name, release.version), head=head(release), body=encode(release))
+    head = written(head_of(release))
+    return Put(key=release_key(release.name, release.version), head=head, body=encode(release))
 
 
 def head_put(release: Release) -> Put:
     """The write of its head alone."""
-    return Put(key=head_key(release.name, release.version), head=head(release))
+    return Put(key=head_key(release.name, release.version), head=written(head_of(release)))
 
 
 def release_deletes(name: str, version: int, release_digest: Digest) -> tuple[Delete, Delete, Delete]:
@@ -212,7 +198,7 @@ def decode(row: Row, where: str) -> Release:
         release = _release(row.body, name, str(text))
         if release.version != version:
             raise FieldError(f"it holds {shown(release.name)}@{release.version}")
-        _check_head(row.head, release)
+        check_head(row.head, release)
     return release
 
 
@@ -239,15 +225,7 @@ def _release(body: bytes, name: str, digest_text: str | None) -> Release:
     if manifest.name != name:
         raise FieldError(f"it is not the one that was published: it is of {shown(manifest.name)}")
     images = {part_of(id_): _image(reference, id_) for id_, reference in fields.inside("images").items()}
-    return draft(manifest, _provenance(fields.inside("provenance")), images, fields.time("created"), fields.version("version"))
-
-
-def _provenance(value: Mapping[str, Any]) -> Provenance:
-    fields = Fields(value, "provenance")
-    if unknown := sorted(value.keys() - _PROVENANCE):
-        raise FieldError(f"provenance holds {shown(unknown[0], 40)}")
-    texts = {key: fields.maybe(key, fields.label) for key in ("label", "commit", "who", "where")}
-    return Provenance(dirty=fields.maybe("dirty", fields.flag), **texts)
+    return draft(manifest, read_provenance(fields.inside("provenance")), images, fields.time("created"), fields.version("version"))
 
 
 def _image(reference: object, id_: str) -> str:
@@ -256,25 +234,14 @@ def _image(reference: object, id_: str) -> str:
     return text
 
 
-def _check_head(head_: Mapping[str, Any], release: Release) -> None:
-    """Raise unless the head agrees with the record; a newer mlpack may show more fields."""
-    expected = head(release)
-    for key in expected.keys() & head_.keys():
-        if type(expected[key]) is not type(head_[key]) or expected[key] != head_[key]:
-            raise FieldError(f"the head of its row is not what its record says: {key}")
-
-
-def decode_shown(row: Row, where: str) -> Mapping[str, Any]:
-    """A release as a list shows it: the fields of a row of `heads`, each of its form."""
+def decode_head(row: Row, where: str) -> ReleaseHead:
+    """A release as a list shows it, from its row of heads. DamagedError when it is not one that mlpack wrote there."""
     with reading(row.key, where):
         _, version = _numbered_in(row.key)
-        fields = Fields(row.head)
-        if fields.version("version") != version:
-            raise FieldError(f"it says version {fields.version('version')}")
-        shown: dict[str, Any] = {"version": version, "digest": str(fields.digest("digest")), "created": fields.time("created")}
-        shown |= {"kind": fields.label("kind"), "size_bytes": fields.whole("size_bytes")}
-        shown |= {key: fields.maybe(key, fields.label) for key in ("target", "arch")}
-        return shown | dataclasses.asdict(_provenance({key: row.head[key] for key in row.head if key in _PROVENANCE}))
+        head = read_head(row.head)
+        if head.version != version:
+            raise FieldError(f"it says version {head.version}")
+        return head
 
 
 @contextmanager

@@ -198,7 +198,7 @@ class _RowSurvey:
         where = f"{release.name}@{release.version}"
         if row.key != rows.release_key(release.name, release.version):
             self._say("release", str(row.key), f"holds {where}", _ROWS, row.key)
-        expected = rows.head(release)
+        expected = rows.head_put(release).head
         if row.head != expected:
             self._say("release", where, "the head of its row is not what its record says", _ROWS, row.key)
         # A release that was published after the heads were read has its head now.
