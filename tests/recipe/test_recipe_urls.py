@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from mlpack.core.records import Signature
 from mlpack.core.serving import Serve
 from mlpack.errors import RecipeError
 from mlpack.recipe import runtime_settings
 from mlpack.recipe.serve_keys import ServeKeys
 from mlpack.recipe.serve_urls import UrlKeys
 from mlpack_runtime.fetching.policy import Policy
+
+SIGNATURE = Signature(inputs=(), outputs=())
 
 
 def keys(**more: Any) -> UrlKeys:
@@ -27,7 +30,7 @@ def package(urls: UrlKeys | None, **serve: Any) -> Any:
 
 
 def test_defaults_reach_the_runtime() -> None:
-    further = runtime_settings.settings(package(keys(), preprocess="a:b"), None)
+    further = runtime_settings.settings(package(keys(), preprocess="a:b"), None, SIGNATURE)
     assert further == {
         "urls": {"hosts": ["a.example"], "max_bytes": 10 << 20, "timeout_s": 10.0, "redirects": 3, "schemes": ["https"]}
     }
@@ -75,8 +78,8 @@ def test_bounds(wrong: dict[str, Any]) -> None:
 
 
 def test_urls_that_nothing_reads_are_told() -> None:
-    assert runtime_settings.settings(package(None), None) == {}
+    assert runtime_settings.settings(package(None), None, SIGNATURE) == {}
     for task in (None, {"name": "text-classification"}):
         with pytest.raises(RecipeError, match=r"serve.urls: nothing"):
-            runtime_settings.settings(package(keys()), task)
+            runtime_settings.settings(package(keys()), task, SIGNATURE)
     assert ServeKeys().urls is None

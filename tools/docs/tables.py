@@ -28,6 +28,9 @@ _SECTIONS = {
     "serve": "ServeKeys",
     "serve.sound": "SoundKeys",
     "serve.urls": "UrlKeys",
+    "serve.features": "FeatureKeys",
+    "serve.cache": "CacheKeys",
+    "serve.log": "LogKeys",
 }
 """The mappings of a recipe and their definitions in its schema. Passes and targets have pages of their own."""
 

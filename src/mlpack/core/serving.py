@@ -72,6 +72,39 @@ class Sound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Features:
+    """Features from a table. `columns`: names of attributes by input, or of the model's only input. `latency_ms`: what the table
+    takes, as the user measured it."""
+
+    table: str
+    key: tuple[str, ...]
+    columns: Mapping[str, tuple[str, ...]] | tuple[str, ...]
+    defaults: Mapping[str, bool | int | float | str | None]
+    deadline_ms: float
+    keep_ms: float | None = None
+    latency_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionCache:
+    """Outputs that are kept: in memory, and in a table where there is one, which has `deadline_ms` for each call."""
+
+    memory_bytes: int
+    ttl_ms: float
+    table: str | None = None
+    deadline_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionLog:
+    """A sample of what was answered. `redact`: `module:function`."""
+
+    to: str
+    sample: float
+    redact: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Serve:
     """The code around the engine: the user's hooks (`module:function`) and the tokenizer's file."""
 
@@ -106,3 +139,6 @@ class Serve:
     weights: OutsideWeights | None = None
     image: Image | None = None
     objects: Objects | None = None
+    features: Features | None = None
+    cache: PredictionCache | None = None
+    log: PredictionLog | None = None

@@ -341,6 +341,8 @@ class _Reader:
             self._say(("serve", *place), problem)
         for name, reference in checks.hooks(serve).items():
             self._hook(("serve", name), reference)
+        if serve.log is not None and serve.log.redact is not None:
+            self._hook(("serve", "log", "redact"), serve.log.redact)
         if serve.tokenizer is not None:
             self._file(("serve", "tokenizer"), serve.tokenizer)
         if serve.example is not None:

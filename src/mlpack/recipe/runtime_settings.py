@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mlpack.core.records import Recipe
+from mlpack.core.records import Recipe, Signature
 from mlpack.core.serving import Serve
 from mlpack.errors import RecipeError
 from mlpack.recipe import tasks
+from mlpack.recipe.serve import around
 
 MODULES: Mapping[str, str] = {"urls": "fetching", "authorize": "access", "cors": "access"}
 """Keys of model.json with the module of the runtime that each opens, below `mlpack_runtime`; others need none of their own."""
 
 
-def settings(recipe: Recipe, task: Mapping[str, Any] | None) -> dict[str, Any]:
+def settings(recipe: Recipe, task: Mapping[str, Any] | None, signature: Signature) -> dict[str, Any]:
     """What model.json has of these. `task`: its task, if it has one. Raises RecipeError."""
     serve = recipe.serve
     given = {
@@ -26,13 +27,15 @@ def settings(recipe: Recipe, task: Mapping[str, Any] | None) -> dict[str, Any]:
         "preload": list(serve.preload),
         "authorize": serve.authorize and dict(serve.authorize),
         "cors": serve.cors and dict(serve.cors),
+        "around": around.settings(serve, signature),
     }
     return {key: value for key, value in given.items() if value}
 
 
 def modules(task: Mapping[str, Any] | None, further: Mapping[str, Any]) -> tuple[str, ...]:
     """The modules of the runtime for a task and for what `settings` gave."""
-    return (*([tasks.module_of(task["name"])] if task else []), *(MODULES[key] for key in further if key in MODULES))
+    own = [tasks.module_of(task["name"])] if task else []
+    return (*own, *(MODULES[key] for key in further if key in MODULES), *around.modules(further.get("around")))
 
 
 def needs(task: Mapping[str, Any] | None) -> tuple[str, ...]:

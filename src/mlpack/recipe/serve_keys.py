@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field  # noqa: TID253
 
 from mlpack.recipe.serve.access import Authorize, CorsKeys
+from mlpack.recipe.serve.around_keys import CacheKeys, FeatureKeys, LogKeys
 from mlpack.recipe.serve.pictures import ImageKeys, ObjectKeys
 from mlpack.recipe.serve.sound import SoundKeys
 from mlpack.recipe.serve.weights import WeightKeys
@@ -89,3 +90,6 @@ class ServeKeys(Keys):
     weights: WeightKeys | None = Field(
         default=None, description="weights outside the package, fetched by digest at each start; without it they lie in the package"
     )
+    features: FeatureKeys | None = Field(default=None, description="features of the ids in a request, from a DynamoDB table")
+    cache: CacheKeys | None = Field(default=None, description="outputs kept by model and inputs, in memory and in a table")
+    log: LogKeys | None = Field(default=None, description="a sample of requests and answers, to S3 or Firehose")

@@ -172,8 +172,9 @@ class Packages:
         base = None if python else self.base_of(target)
         python = python or pack.python_of(target, base, self._cache)
         tokenizer = self._tokenizer(model_dir)
-        task = tasks.settings(self._recipe, candidate.steps, read_signature(model_dir), tokenized=tokenizer is not None)
-        further = runtime_settings.settings(self._recipe, task)
+        signature = read_signature(model_dir)
+        task = tasks.settings(self._recipe, candidate.steps, signature, tokenized=tokenizer is not None)
+        further = runtime_settings.settings(self._recipe, task, signature)
         weights = self._recipe.serve.weights if TARGETS[target.kind].device == "cpu" else None  # an engine has its own
         modules = (*runtime_settings.modules(task, further), *(["remote.start"] if weights else []))
         runtime = self._runtime(target, python, text=tokenizer is not None, modules=modules, more=runtime_settings.needs(task))
@@ -241,12 +242,8 @@ class Packages:
         if base.kind == "registry":
             self._keep(dataclasses.replace(self._lock, bases={**self._lock.bases, key: base.digest}))
         image = base.image
-        for name in (
-            base.digest,
-            base.manifest_digest,
-            digest.of_bytes(image.config_bytes),
-            *(each.digest for each in image.layers),
-        ):
+        digests = (base.digest, base.manifest_digest, digest.of_bytes(image.config_bytes), *(each.digest for each in image.layers))
+        for name in digests:
             blobs.used(blobs.path_of(self._cache / "blobs", name))
         self._bases[(reference, target.arch)] = base
         return base
@@ -360,7 +357,7 @@ class Packages:
 
 def _hooks(recipe: Recipe, roots: tuple[Path, ...]) -> Hooks | None:
     serve = recipe.serve
-    references = (serve.preprocess, serve.postprocess, (serve.authorize or {}).get("hook"))
+    references = (serve.preprocess, serve.postprocess, (serve.authorize or {}).get("hook"), serve.log and serve.log.redact)
     entries = [entrypoint.locate(reference, roots) for reference in references if reference]
     if not entries:
         return None

@@ -9,7 +9,7 @@ from typing import Any
 
 from mlpack.core.serving import Serve
 from mlpack.core.yaml_positions import Place
-from mlpack.recipe.serve import access, requirements
+from mlpack.recipe.serve import access, around, requirements
 
 _HOOKS = ("preprocess", "postprocess", "authorize")
 """Keys of `serve` that may name a function of the user's own."""
@@ -25,6 +25,7 @@ def problems(keys: Any, root: Path) -> Iterator[tuple[Place, str]]:
     elif not keys.slim:
         yield ("slim",), "says whether requirements are slimmed, and there are none: leave it out"
     yield from access.problems(keys, root)
+    yield from around.problems(keys)
     for index, name in enumerate(keys.preload):
         if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name, re.ASCII):
             yield ("preload", index), f"{name!r} is no module: its name as `import` takes it, such as PIL.Image"
@@ -40,7 +41,7 @@ def record(keys: Any, root: Path) -> Serve:
     """The record of keys without problems."""
     nested = {
         name: value and value.record()
-        for name in ("image", "objects", "sound", "urls", "weights")
+        for name in ("image", "objects", "sound", "urls", "weights", "features", "cache", "log")
         for value in (getattr(keys, name),)
     }
     values = {**keys.model_dump(), **nested}

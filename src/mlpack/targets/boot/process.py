@@ -66,12 +66,13 @@ class Means:
     cache: Path | None = None
 
     def variables(self, tmp: str) -> dict[str, str]:
-        """The variables that say where weights are, and by which key the boot is let in, for a process whose own directory for
-        temporary files is `tmp`."""
+        """The variables that say where weights are, by which key the boot is let in, and that nothing is asked of AWS. `tmp`: the
+        directory of the process for temporary files."""
         weights = {"MLPACK_WEIGHTS": self.weights, "MLPACK_WEIGHTS_CACHE": str(self.cache or tmp)} if self.weights else {}
-        return {**weights, KEY_VARIABLE: hashlib.sha256(_KEY.encode()).hexdigest()}
+        return {AROUND_VARIABLE: "stub", **weights, KEY_VARIABLE: hashlib.sha256(_KEY.encode()).hexdigest()}
 
 
+AROUND_VARIABLE = "MLPACK_AROUND"
 KEY_VARIABLE = "MLPACK_ACCESS_KEY_SHA256"
 _KEY = secrets.token_urlsafe(32)
 """By which this process's boots are let in where a package asks who calls. It is new in each process, and goes nowhere else."""
