@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import InferenceClient
-from tests.support.runtime import sounds
+from tests.support.runtime import pictures, sounds
 from tests.support.runtime.tiny_packages import package, tags, words
 
 from mlpack_runtime import model
@@ -28,7 +28,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         root = (
             sounds.hearing(folder, task["name"])
             if graph is sounds.frames
-            else package(folder, graph, tokenizer=TOKENIZER, task=task)
+            else package(folder, graph, tokenizer=None if "image" in task else TOKENIZER, task=task)
         )
         monkeypatch.setattr(model, "ROOT", str(root))
         server = Server(0, lambda: "", "127.0.0.1")
@@ -80,3 +80,13 @@ def test_sounds_are_classified_and_written_down(tmp_path: Path, client: Callable
     timed = asked.automatic_speech_recognition(content, extra_body={"return_timestamps": "word"})
     assert timed.chunks is not None
     assert [chunk.text for chunk in timed.chunks] == timed.text.split()
+
+
+def test_pictures_are_classified(client: Callable[..., InferenceClient]) -> None:
+    image = {"input": "pixel_values", "steps": [], "factors": [1 / 255] * 3, "terms": [0.0] * 3, "mode": "RGB"}
+    asked = client(
+        pictures.means, name="image-classification", output="logits", labels=list("abc"), activation="softmax", image=image
+    )
+    content = pictures.file(pictures.picture(30, 20), "JPEG")
+    assert {each.label for each in asked.image_classification(content)} == set("abc")
+    assert len(asked.image_classification(content, top_k=2)) == 2

@@ -28,6 +28,7 @@ _MAGICS = {
     "audio": (b"fLaC", b"OggS", b"ID3"),
 }
 """How files begin. No JSON begins so: they are known whatever a sender says that they are, as `curl --data-binary` does."""
+_HUB = "hf_hub/"
 _RIFF = {b"WEBP": "image", b"WAVE": "audio"}
 _REPLACED = b"\xef\xbf\xbd"
 """What stands for a byte that is no UTF-8."""
@@ -70,7 +71,8 @@ def read(
     _check_size(view, limits)
     if not view:
         raise RequestError(f"the body is empty; its bytes are {_in_words(of)} here")
-    return {of: bytes(view)}
+    # Hugging Face's client sends a file so where it has no parameters, and reads the answer that `inputs` has.
+    return {"inputs" if kind and _HUB in headers.get("user-agent", "") else of: bytes(view)}
 
 
 def kind_of(view: "bytes | memoryview") -> "str | None":
@@ -105,7 +107,7 @@ def content(value: object, name: str, limits: "Limits") -> bytes:
     if type(value) is not str:
         raise RequestError(f"{name!r} is {quoted(value)}; a string with base64 or a data: URL is needed")
     if value.startswith(("https://", "http://")):
-        raise RequestError(f"{name!r} is a URL, and this package fetches none: send the bytes, or base64")
+        raise RequestError(f"{name!r} is a URL, and this package fetches none: send the bytes, or base64 (serve: {{urls: ...}})")
     text = _of_data_url(value, name) if value[:5].lower() == "data:" else value
     data = _base64(text, name)
     if len(data) > limits.body_bytes:

@@ -68,6 +68,13 @@ def test_types_decide_where_beginnings_do_not() -> None:
     assert read(b"..", "", content_type="application/octet-stream") is None  # a hook's client may mean JSON
 
 
+def test_hugging_faces_client_means_inputs() -> None:
+    agent = "unknown/None; hf_hub/0.36.0; python/3.11.7"
+    assert read(JPEG, user_agent=agent) == {"inputs": JPEG}
+    assert read(WAVE, "audio", user_agent=agent) == {"inputs": WAVE}
+    assert read(JPEG, "", user_agent=agent) == {"image": JPEG}
+
+
 def test_what_is_not_taken_is_refused() -> None:
     assert "takes a picture" in refusal(lambda: read(WAVE, content_type="audio/wav"))
     assert "takes a sound" in refusal(lambda: read(PNG, "audio"))

@@ -193,7 +193,7 @@ def test_old_and_harmless_keys_are_understood() -> None:
 
 def test_timm_is_understood() -> None:
     settings = {"input_size": [3, 224, 224], "interpolation": "bicubic", "crop_pct": 0.95, "crop_mode": "center"}
-    settings |= {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+    settings |= {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "test_input_size": [3, 288, 288], "test_crop_pct": 1.0}
     made = processors.timm_pixels(settings)
     sides = {"height": 224, "width": 224}
     assert made.steps == (("shortest", {"size": 235, "resample": 3}), ("crop", {**sides, "half": True}))

@@ -114,9 +114,10 @@ _OF_MODEL: Mapping[str, str] = {
 """The class where the file names none, by config.json's `model_type`, as AutoImageProcessor has it."""
 _IGNORED = frozenset((
     "_processor_class", "_valid_processor_keys", "data_format", "default_to_square", "device", "disable_grouping",
-    "do_convert_annotations", "do_convert_rgb", "do_reduce_labels", "feature_extractor_type", "format", "ignore_index",
-    "image_processor_type", "image_seq_length", "input_data_format", "masks_path", "max_size", "model_input_names", "num_labels",
-    "processor_class", "reduce_labels", "return_segmentation_masks", "return_tensors", "use_fast",
+    "do_convert_annotations", "do_convert_rgb", "do_reduce_labels", "do_resize_and_center_crop", "feature_extractor_type",
+    "format", "ignore_index", "image_processor_type", "image_seq_length", "input_data_format", "masks_path", "max_size",
+    "model_input_names", "num_labels", "processor_class", "reduce_labels", "return_segmentation_masks", "return_tensors",
+    "use_fast",
 ))  # fmt: skip
 """Keys about training, about labels, or about where transformers computes: pictures come out the same whatever they say."""
 _KNOWN = frozenset((
@@ -243,10 +244,10 @@ def normalized(
 
 def timm_pixels(settings: Mapping[str, Any]) -> Pixels:
     """What timm does with a picture for evaluation, by a config.json's `pretrained_cfg`. Raises UnknownError."""
-    size = settings.get("test_input_size") or settings.get("input_size")
+    size = settings.get("input_size")
     if not isinstance(size, list) or len(size) != 3 or size[0] != 3 or size[1] != size[2]:
         raise UnknownError(f"pretrained_cfg has the input_size {size!r:.60}: squares of three channels are understood")
-    part = settings.get("test_crop_pct") or settings.get("crop_pct") or 0.875
+    part = settings.get("crop_pct") or 0.875
     mode, filter_ = settings.get("crop_mode") or "center", settings.get("interpolation") or "bicubic"
     if mode not in ("center", "squash") or filter_ not in RESAMPLES:
         raise UnknownError(f"pretrained_cfg has crop_mode {mode!r:.40} and interpolation {filter_!r:.40}, which are not understood")
