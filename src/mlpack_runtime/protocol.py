@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from mlpack_runtime.ort import Port
     from mlpack_runtime.texts import Text
 
-    Ask = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
-
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 HEADER_LENGTH = "inference-header-content-length"
 LONGEST_DEADLINE_MS = 86_400_000
@@ -38,7 +36,7 @@ class Call:
     """A decoded request: either `texts` (strings, or pairs of them) or `inputs`, the caller's `id`, and which outputs it wants,
     each JSON or binary. `classes`: of the outputs that are wanted as their best classes, how many. A task may give `texts` as
     tokens (`tasks.windows`); `asked` is what it keeps until its answer. One that asks the model more
-    than once gives `series` instead: called with what asks, it returns the last outputs."""
+    than once gives `series` instead: called with what predicts and the request's record, it returns the last outputs."""
 
     __slots__ = ("asked", "classes", "id", "inputs", "series", "texts", "wanted")
 
@@ -47,7 +45,7 @@ class Call:
         self.classes: dict[str, int] = {}
         self.id: str | None = None
         self.inputs: dict[str, Tensor] = {}
-        self.series: Callable[[Ask], Mapping[str, Tensor]] | None = None
+        self.series: Callable[[Any, Any], Mapping[str, Tensor]] | None = None
         self.texts: list[Text] | None = None
         self.wanted: list[tuple[str, bool]] = []  # (output, binary)
 

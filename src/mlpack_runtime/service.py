@@ -289,7 +289,7 @@ class Service:
     def _outputs(self, record: telemetry.Record, call: Call) -> "tuple[Mapping[str, Tensor], Clock]":
         record.asked, record.batch = True, call.batch
         if call.series is not None:
-            return call.series(lambda inputs: self._predict(_of_inputs(inputs), record)), Clock(record)
+            return call.series(self._predict, record), Clock(record)
         return self._predict(call, record), Clock(record)
 
     def _directly(self, call: Call, record: telemetry.Record) -> "Mapping[str, Tensor]":
@@ -383,12 +383,6 @@ def _refusal(record: telemetry.Record, error: RequestError, stage: str = "") -> 
         record.detail["traceback"] = _traceback(error.__cause__)
     body = protocol.error_body(error.kind, error, record.trace_id)
     return Reply(error.status, body, {"content-type": JSON, **error.headers})
-
-
-def _of_inputs(inputs: "Mapping[str, Tensor]") -> Call:
-    call = Call()
-    call.inputs = dict(inputs)
-    return call
 
 
 def _traceback(error: BaseException) -> str:

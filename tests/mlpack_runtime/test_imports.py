@@ -142,6 +142,7 @@ RUNTIME += [
     "sounds.listening",
     "sounds.resampling",
     "sounds.wave",
+    "tasks.series",
     "fetching",
     "fetching.download",
     "fetching.network",

@@ -291,6 +291,13 @@ def test_a_transcript(services: dict[str, Service]) -> None:
     assert letters[-1]["timestamp"][1] <= 0.5
 
 
+def test_each_window_counts_in_the_log(services: dict[str, Service], capfd: pytest.CaptureFixture[str]) -> None:
+    ask(services["automatic-speech-recognition"], {"audios": [text(wave(tone(7.3, seed=4))), text(WAVE)]})
+    line = json.loads(capfd.readouterr().out)
+    assert line["batch"] == 5
+    assert set(line["stages_ms"]) >= {"decode", "preprocess", "infer", "postprocess"}
+
+
 def test_long_sounds_are_read_in_windows(services: dict[str, Service]) -> None:
     service = services["automatic-speech-recognition"]
     long = np.frombuffer(pcm(tone(7.3, seed=4)), "<i2") / np.float32(32768)

@@ -69,8 +69,9 @@ class Batched:
         except BackendError as error:
             status, kind = _STATUS.get(error.sort, (500, "EngineError"))
             raise RequestError(str(error), status, kind, BUSY_S if error.sort == "busy" else None) from None
-        record.stages_ms["wait"] = (job.began_s - handed_s) * 1e3
-        record.stages_ms["infer"] = (job.ended_s - job.began_s) * 1e3
+        stages = record.stages_ms  # a task may ask more than once
+        stages["wait"] = stages.get("wait", 0.0) + (job.began_s - handed_s) * 1e3
+        stages["infer"] = stages.get("infer", 0.0) + (job.ended_s - job.began_s) * 1e3
         record.metrics["batch_fill"] = 100 * job.fill
         return outputs
 

@@ -5,6 +5,7 @@ Promises: `{"audio"}`, `{"audios"}` and Hugging Face's `{"inputs"}` hold files a
 
 from mlpack_runtime.limits import RequestError, quoted, too_large
 from mlpack_runtime.sounds.listening import Listener
+from mlpack_runtime.tasks import series
 from mlpack_runtime.tasks.requests import Asked, Task
 
 TYPE_CHECKING = False
@@ -66,7 +67,7 @@ class SoundTask(Task):
             raise RequestError("this package's postprocess hook is given the outputs for one sound: send sounds one by one")
         names = [f"{key}[{at}]" for at in range(len(files))] if asked.many else [key]
         heard = asked.rest = Heard(self.listener.hear(files, names))
-        call.series = lambda ask: self._all(heard, asked, ask)
+        call.series = lambda predict, record: series.run(lambda ask: self._all(heard, asked, ask), predict, record)
 
     def one(self, samples: memoryview, asked: Asked, ask: "Ask") -> "tuple[Any, Mapping[str, Tensor]]":
         """What the model makes of one sound, and the outputs that it gave last. Raises RequestError."""
