@@ -168,6 +168,12 @@ def test_the_operators_key_lets_in_beside_the_others(opened: Opened, monkeypatch
     service = opened(authorize=KEYS)
     assert [ask(service, **{"x-mlpack-key": key}).status for key in ("boot", "other")] == [200, 401]
     assert ask(service, x_api_key=KEY).status == 200
+    service = opened(authorize={"api_keys": {"env": "KEYS_OF_NO_BUILD"}})  # it is there where the package is deployed
+    assert [ask(service, **{"x-mlpack-key": "boot"}).status, ask(service, x_api_key=KEY).status, ask(service).status] == [
+        200,
+        401,
+        401,
+    ]
     monkeypatch.setenv("MLPACK_ACCESS_KEY_SHA256", "boot")
     with pytest.raises(ModelError, match="no sha256"):
         opened(authorize=KEYS)

@@ -56,7 +56,7 @@ class Access:
         if "api_keys" in settings:
             from mlpack_runtime.access.api_keys import ApiKeys
 
-            keys = ApiKeys(settings["api_keys"], environ)
+            keys = ApiKeys(settings["api_keys"], environ, others=bool(self._ways))
             self.credentials.append(keys.header)
             self._ways.append((f'ApiKey realm="{self._realm}", header="{keys.header}"', keys.identify))
         if "jwt" in settings:

@@ -9,7 +9,7 @@ not start. Will not: store, make or log a key. Keys have to be random, of 128 bi
 import os
 from _operator import _compare_digest  # `hmac.compare_digest`, without the imports of `hmac`
 
-from mlpack_runtime import jsontext, model
+from mlpack_runtime import jsontext, model, telemetry
 from mlpack_runtime.limits import RequestError, quoted
 
 TYPE_CHECKING = False
@@ -26,21 +26,23 @@ _HEX = frozenset("0123456789abcdef")
 class ApiKeys:
     """`header`; and digests in lower-case hex, under the names of their tenants: in `digests`, in the variable `env`, or in `file`.
 
-    A variable or a file has `tenant=digest` or a digest a line (or between commas), or a JSON object of them. Raises ModelError.
+    A variable or a file has `tenant=digest` or a digest a line (or between commas), or a JSON object of them. Raises ModelError:
+    where nobody could be let in, unless `others` are, as by the operator's key at a build's boot, where neither is there.
     """
 
-    def __init__(self, settings: "Mapping[str, Any]", environ: "Mapping[str, str]") -> None:
+    def __init__(self, settings: "Mapping[str, Any]", environ: "Mapping[str, str]", *, others: bool = False) -> None:
         self.header: str = settings.get("header", HEADER).lower()
         tenants = _tenants(settings.get("digests") or {}, "authorize.api_keys.digests")
-        if settings.get("env"):
-            name = settings["env"]
-            text = environ.get(name, "")
-            if not text.strip():
-                raise model.ModelError(f"{name} is not set: it has to hold the digests of the API keys that are let in")
-            tenants |= _parsed(text, name)
-        if settings.get("file"):
-            tenants |= _parsed(_read(settings["file"]), settings["file"])
-        if not tenants:
+        try:
+            if settings.get("env"):
+                tenants |= _parsed(_variable(settings["env"], environ), settings["env"])
+            if settings.get("file"):
+                tenants |= _parsed(_read(settings["file"]), settings["file"])
+        except model.ModelError as error:
+            if not others:
+                raise
+            telemetry.emit(telemetry.event(None, "WARNING", f"only the operator's key lets in: {error}"))
+        if not tenants and not others:
             raise model.ModelError(
                 "there is no digest of an API key, so that nobody could be let in: name one in serve.authorize.api_keys"
             )
@@ -82,6 +84,13 @@ def _tenants(told: "Any", where: str) -> "dict[str, str]":
             )
         tenants[text] = tenant or text[:12]
     return tenants
+
+
+def _variable(name: str, environ: "Mapping[str, str]") -> str:
+    text = environ.get(name, "")
+    if not text.strip():
+        raise model.ModelError(f"{name} is not set: it has to hold the digests of the API keys that are let in")
+    return text
 
 
 def _parsed(text: str, where: str) -> "dict[str, str]":
