@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import struct
@@ -309,3 +310,22 @@ def test_bytes_after_what_a_hook_takes_belong_to_nothing(frontdoor: Any, door: D
     reply, _ = frontdoor.respond(door(NOWHERE), sent, Context())
     assert reply.status == 400
     assert b"3 bytes after the JSON" in reply.body
+
+
+def test_credentials_are_looked_at_and_passed_on(frontdoor: Any, door: Doors, serve: Serve) -> None:
+    keys = {"api_keys": {"digests": {"a": hashlib.sha256(b"key").hexdigest()}}}
+    described(Path(os.environ["MLPACK_MODEL_DIR"]), authorize=keys, cors={"origins": ["https://app.example.com"]})
+    endpoint = serve(answered(b'{"outputs":[]}'))
+    made = door(endpoint.url)
+    page = {"origin": "https://app.example.com"}
+    asked = {
+        **event(""),
+        "requestContext": {"http": {"method": "OPTIONS"}},
+        "headers": {**page, "access-control-request-method": "POST"},
+    }
+    stranger, caller = event(json.dumps(REQUEST), **page), event(json.dumps(REQUEST), **page, x_api_key="key")
+    answers = [frontdoor.respond(made, one, Context())[1] for one in (asked, stranger, caller)]
+    assert [one["statusCode"] for one in answers] == [204, 401, 200]
+    assert {one["headers"]["access-control-allow-origin"] for one in answers} == {page["origin"]}
+    (sent,) = endpoint.requests
+    assert b"x-api-key: key" in sent.lower()

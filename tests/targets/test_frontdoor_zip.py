@@ -157,3 +157,12 @@ def test_write_zip_is_refused_beyond_its_last_byte(tmp_path: Path, monkeypatch: 
     with pytest.raises(LimitError, match=r"its largest file is model/model\.json"):
         frontdoor.write_zip(given, tmp_path / "g.zip")
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(("g.zip", ".unchecked", ".new"))]
+
+
+@pytest.mark.parametrize("key", ["authorize", "cors"])
+def test_who_may_ask_is_in_it_where_the_package_says_so(tmp_path: Path, key: str) -> None:
+    given = contents(tmp_path, compiled=True)
+    (given.code / "model/model.json").write_text(json.dumps({**MODEL, key: {"origins": ["*"]}}))
+    frontdoor.write_zip(given, tmp_path / "f.zip")
+    modules = {f"mlpack_runtime/access/{path.name}" for path in (SOURCES / "access").glob("*.py")}
+    assert modules <= set(names(tmp_path / "f.zip"))
