@@ -147,7 +147,7 @@ class Answers:
         from mlpack_runtime.batch import invoked
         from mlpack_runtime.triggers import batches
 
-        answer = self.batches().answer(order, self.until_s - monotonic())
+        answer = self.batches().answer(order, self.until_s)
         reply = invoked.reply_of(answer, letter.headers)
         if answer["done"]:
             return self._ended(record, letter, reply)

@@ -42,10 +42,10 @@ class Batches:
         else:  # of several models some are in memory now and then
             self._invoked = invoked.Invoked(quiet(service), 1)
 
-    def answer(self, order: "Order", left_s: float) -> "dict[str, Any]":
-        """What is answered to an order in that time. Raises RequestError."""
-        until_s = monotonic() + left_s - min(_SPARE_S, _SPARE * left_s)
-        return self._invoked.answer(order, lambda: monotonic() < until_s)
+    def answer(self, order: "Order", until_s: float) -> "dict[str, Any]":
+        """What is answered to an order before that, by the monotonic clock. Raises RequestError."""
+        end_s = until_s - min(_SPARE_S, _SPARE * max(0.0, until_s - monotonic()))
+        return self._invoked.answer(order, lambda: monotonic() < end_s)
 
 
 def hand_on(queue: str, answer: "dict[str, Any]", attributes: "Mapping[str, str]", group: str) -> None:

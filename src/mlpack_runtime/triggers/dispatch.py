@@ -70,7 +70,7 @@ class Dispatch:
             raise self._failed(RequestError(told, 501, "UnsupportedEvent"), request_id)
         self._answers.until_s = monotonic() + left_s
         if source.name == "batch":
-            return self._batch(event, left_s, request_id)
+            return self._batch(event, request_id)
         if source.name == "map":
             return self._mapped(source.records or [], Clock(left_s), request_id)
         try:
@@ -180,12 +180,12 @@ class Dispatch:
     def _check(self, reply: Reply, limit: int, beside: int) -> None:
         fits_direct(reply, self._settings.answer_bytes or limit, beside)
 
-    def _batch(self, event: "dict[str, Any]", left_s: float, request_id: str) -> Reply:
+    def _batch(self, event: "dict[str, Any]", request_id: str) -> Reply:
         """An order's own answer: what is not done is left to whoever calls again."""
         from mlpack_runtime.batch import invoked
 
         try:
-            return invoked.reply_of(self._answers.batches().answer(invoked.order_of(event), left_s))
+            return invoked.reply_of(self._answers.batches().answer(invoked.order_of(event), self._answers.until_s))
         except RequestError as error:
             raise self._failed(error, request_id) from None
 
