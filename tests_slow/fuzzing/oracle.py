@@ -28,7 +28,7 @@ _REQUEST_LINE = {
     "batch", "status", "errors", "cold_starts", "_aws",
 }  # fmt: skip
 _ERROR = {"error", "error_type", "trace_id"}
-_MORE = {"error_type", "error_message", "traceback", "queue_age_ms", "batch_fill", "retries"}
+_MORE = {"error_type", "error_message", "error_stage", "hook_errors", "traceback", "queue_age_ms", "batch_fill", "retries"}
 _ITEMS = {"BOOL": 1, "UINT8": 1, "INT32": 4, "INT64": 8, "FP16": 2, "FP32": 4, "FP64": 8}
 
 

@@ -29,7 +29,7 @@ def postprocess(outputs):
         return made.shape[0]
     return {"rows": made.shape[0], "y": [value if -1e30 < value < 1e30 else None for value in made.flat()]}
 """
-HOOKS_FAULTS = ("RuntimeError", "AttributeError")
+HOOKS_FAULTS = ("HookError",)
 """What these hooks raise of their own fault: the only errors 500 that there may be."""
 
 Port = tuple[str, str, tuple[int | str, ...]]
