@@ -150,29 +150,29 @@ _OWN: dict[str, Pass] = {
 }
 
 
-def _adopted(named: object, plugin: Plugin) -> Pass:
+def _adopted(row: object, plugin: Plugin) -> Pass:
     """The row of a plug-in. ValueError says what is wrong with it."""
-    if not isinstance(named, Pass):
-        raise ValueError(f"is {type(named).__name__}, not mlpack.passes.Pass")
-    known = plugins.of_config(named.config, named.binds)
-    without = {field.name for field in fields(named.config) if field.default is field.default_factory is MISSING}
-    if lacking := sorted(without.intersection((*named.binds, "arch"))):
+    if not isinstance(row, Pass):
+        raise ValueError(f"is {type(row).__name__}, not mlpack.passes.Pass")
+    known = plugins.of_config(row.config, row.binds)
+    without = {field.name for field in fields(row.config) if field.default is field.default_factory is MISSING}
+    if lacking := sorted(without.intersection((*row.binds, "arch"))):
         raise ValueError(f"has a config without a default for {' and '.join(lacking)}, which the build fills in")
-    if named.short is not None and named.short not in known:
-        raise ValueError(f"names {named.short!r} as short, which is no field of its config")
+    if row.short is not None and row.short not in known:
+        raise ValueError(f"names {row.short!r} as short, which is no field of its config")
     for name in ("takes", "tools", "binds"):
-        value = getattr(named, name)
+        value = getattr(row, name)
         if not isinstance(value, tuple) or not all(isinstance(each, str) for each in value):
             raise ValueError(f"has {value!r} as {name}, which is a tuple of strings")
-    if not named.takes or not isinstance(named.gives, str) or not isinstance(named.version, int):
+    if not row.takes or not isinstance(row.gives, str) or not isinstance(row.version, int):
         raise ValueError("does not say what it takes (formats), what it gives (a format, or same) and its version (a number)")
     return replace(
-        named,
-        run=plugins.guarded(named.run, plugin),
-        machine=named.machine and plugins.guarded(named.machine, plugin, str),
-        calibrates=named.calibrates and plugins.guarded(named.calibrates, plugin, bool),
+        row,
+        run=plugins.guarded(row.run, plugin),
+        machine=row.machine and plugins.guarded(row.machine, plugin, str),
+        calibrates=row.calibrates and plugins.guarded(row.calibrates, plugin, bool),
         # So that its version is in the action of every step that it does.
-        tools=tuple(dict.fromkeys((*named.tools, plugin.distribution))),
+        tools=tuple(dict.fromkeys((*row.tools, plugin.distribution))),
         plugin=plugin,
     )
 

@@ -201,8 +201,8 @@ def _without_zeros(graph: onnx.GraphProto, zeros: set[str]) -> None:
         inputs = [name for name in node.input if name]
         if node.op_type in ("Constant", "ConstantOfShape"):
             value = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
-            made_of = value is not None and value.data_type in _FLOATS and not numpy_helper.to_array(value).any()
-            nothing = made_of or (value is None and node.op_type == "ConstantOfShape")
+            is_zeros = value is not None and value.data_type in _FLOATS and not numpy_helper.to_array(value).any()
+            nothing = is_zeros or (value is None and node.op_type == "ConstantOfShape")
         else:
             nothing = zeros.issuperset(inputs) if node.op_type == "Concat" else node.op_type in _ZEROS_STAY and inputs[0] in zeros
         zeros.update(node.output if nothing and not node.domain else ())

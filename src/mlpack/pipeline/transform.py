@@ -306,7 +306,7 @@ def _take_onnx(recipe: Recipe, store: Store, roots: tuple[Path, ...]) -> Entry:
 
             adopt.adopt(path, recipe.inputs, model_entry.dir, partial(_calls, recipe, roots, path.parent))
             if tokenizer is not None:
-                hf_tokenizer.write_given(tokenizer, model_entry.dir, recipe.serve.max_length)
+                hf_tokenizer.write_padded(tokenizer, model_entry.dir, recipe.serve.max_length)
     return model_entry
 
 

@@ -60,11 +60,11 @@ def _width(operator: Any) -> int:
 
 
 def _shapes(width: Callable[[Any, int], int]) -> Callable[[Any], None]:
-    def said(operator: Any) -> None:
+    def calculate(operator: Any) -> None:
         rows = operator.inputs[0].get_first_dimension()
         operator.outputs[0].set_type(_real(operator)[0]([rows, width(operator.raw_operator, _width(operator))]))
 
-    return said
+    return calculate
 
 
 def _converter(emit: Emit) -> Callable[[Any, Any, Any], None]:
@@ -218,7 +218,7 @@ def _imputer(kind: Any) -> None:
     def own(estimator: Any) -> bool:
         return bool(estimator.add_indicator and estimator.indicator_ is not None and len(estimator.indicator_.features_))
 
-    def said(operator: Any) -> None:
+    def output_shapes(operator: Any) -> None:
         if not own(operator.raw_operator):
             shapes(operator)
             return
@@ -237,7 +237,7 @@ def _imputer(kind: Any) -> None:
         ended(part, container)
 
     converted.mlpack = True  # type: ignore[attr-defined]
-    update_registered_converter(kind, "SklearnImputer", said, converted)
+    update_registered_converter(kind, "SklearnImputer", output_shapes, converted)
 
 
 def _kept_columns(estimator: Any) -> list[int]:

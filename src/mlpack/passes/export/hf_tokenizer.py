@@ -66,7 +66,7 @@ def write(model_dir: Path, out_dir: Path, rows: int, max_length: int | None) -> 
     (out_dir / files.TOKENIZER).write_text(tokenizer.to_str(), "utf-8")
 
 
-def write_given(path: Path, out_dir: Path, max_length: int | None) -> None:
+def write_padded(path: Path, out_dir: Path, max_length: int | None) -> None:
     """Write the tokenizer at `path` as one that pads, so that calls of texts can be read. PassError where it is damaged."""
     tokenizer = tokenizer_limits.load(path, PassError)
     padding: dict[str, Any] = tokenizer.padding or padding_of(path.parent, tokenizer)

@@ -59,7 +59,7 @@ class _PairsCheck:
     def __init__(self, model: onnx.ModelProto) -> None:
         self._nodes = list(model.graph.node)
         self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
-        self._made = {name: node for node in self._nodes for name in node.output}
+        self._producers = {name: node for node in self._nodes for name in node.output}
         self._uses = Counter(name for node in self._nodes for name in node.input)
         self._uses.update(value.name for value in model.graph.output)
 
@@ -96,7 +96,7 @@ class _PairsCheck:
             yield f"{node.name}: its result is read by {len(readers)} nodes, not by the one DequantizeLinear of its pair"
 
     def _dequantize(self, node: onnx.NodeProto) -> Iterator[str]:
-        stored, source = self._stored.get(node.input[0]), self._made.get(node.input[0])
+        stored, source = self._stored.get(node.input[0]), self._producers.get(node.input[0])
         if stored is not None and stored.data_type != _INT8:
             yield f"{node.name}: dequantizes a weight that is not int8 (a bias in 32 bits must stay float)"
         paired = source is not None and source.op_type == "QuantizeLinear" and source.input[1:] == node.input[1:]
@@ -106,8 +106,8 @@ class _PairsCheck:
             yield f"{node.name}: {self._uses[node.output[0]]} nodes read it; each consumer needs a pair of its own"
 
     def _consumer(self, node: onnx.NodeProto) -> Iterator[str]:
-        dequantized = {slot: self._made[name] for slot, name in enumerate(node.input)
-                       if name in self._made and self._made[name].op_type == "DequantizeLinear"}  # fmt: skip
+        dequantized = {slot: self._producers[name] for slot, name in enumerate(node.input)
+                       if name in self._producers and self._producers[name].op_type == "DequantizeLinear"}  # fmt: skip
         if not dequantized:
             return
         if node.op_type in casts.SENSITIVE and node.op_type != "GlobalAveragePool":

@@ -106,8 +106,8 @@ def put(place: Place, policy: Policy, who: str | None, expect: int | None = None
     _check_expected(policy.subject, key, revision, expect)
     head = put_of(policy).head
     if row is None or isinstance(row.head, DamagedHead) or dict(row.head) != head:
-        said_so = audit.entry_put(place, "policy set", who, {"subject": policy.subject, **head})
-        place.table.commit(Put(key=key, head=head, expect=revision), said_so)
+        entry = audit.entry_put(place, "policy set", who, {"subject": policy.subject, **head})
+        place.table.commit(Put(key=key, head=head, expect=revision), entry)
         revision += 1
     return dataclasses.replace(policy, revision=revision)
 
@@ -126,8 +126,8 @@ def remove(place: Place, subject: str, who: str | None, expect: int | None = Non
     if row is None:
         return False
     was = {"damaged": str(row.head.error)} if isinstance(row.head, DamagedHead) else dict(row.head)
-    said_so = audit.entry_put(place, "policy removed", who, {"subject": subject, **was})
-    place.table.commit(Delete(key=key, expect=row.revision), said_so)
+    entry = audit.entry_put(place, "policy removed", who, {"subject": subject, **was})
+    place.table.commit(Delete(key=key, expect=row.revision), entry)
     return True
 
 

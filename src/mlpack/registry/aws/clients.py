@@ -64,7 +64,7 @@ class Clients:
         self._address = address
         self._patience = patience
         self._lock = threading.Lock()
-        self._made: dict[tuple[str, bool], Any] = {}
+        self._clients: dict[tuple[str, bool], Any] = {}
         self._session: Any = None
 
     def get(self, service: str, *, once: bool = False) -> Any:
@@ -73,25 +73,25 @@ class Clients:
         from mlpack.registry.aws.refusals import AwsCall, explained
 
         with self._lock:
-            if (service, once) not in self._made:
+            if (service, once) not in self._clients:
                 with explained(AwsCall(where=str(self._address), action=f"{service}:*", resource="*")):
                     self._session = self._session or self._new_session()
-                    self._made[service, once] = self._session.create_client(
+                    self._clients[service, once] = self._session.create_client(
                         service, region_name=self._address.region, config=self._config(service, once)
                     )
-            return self._made[service, once]
+            return self._clients[service, once]
 
     @property
     def partition(self) -> str:
         """`aws`, `aws-cn`, ...: the partition in ARNs."""
-        return next((str(client.meta.partition) for client in self._made.values()), "aws")
+        return next((str(client.meta.partition) for client in self._clients.values()), "aws")
 
     def close(self) -> None:
         """Close every connection; a later `get` makes new clients."""
         with self._lock:
-            for client in self._made.values():
+            for client in self._clients.values():
                 client.close()
-            self._made = {}
+            self._clients = {}
 
     def _config(self, service: str, once: bool) -> Any:
         from botocore.config import Config

@@ -107,13 +107,13 @@ def of_bucket(clients: Clients, address: Address, *, parts: bool = True) -> Doub
 
 def of_table(clients: Clients, address: Address, table: Rows) -> Doubt | None:
     """The guarantee that the table does not keep, or None. ServiceError when it cannot be tested."""
-    behaviour = _rows_found(table)
+    behaviour = _rows_behaviour(table)
     where = f"{address}: the table at {clients.get('dynamodb').meta.endpoint_url}"
     consequence = "No release could be recorded." if behaviour == _NO_TRANSACTIONS else _ROWS_LOST
     return Doubt(half="rows", where=where, behaviour=behaviour, consequence=consequence) if behaviour else None
 
 
-def _rows_found(table: Rows) -> str:
+def _rows_behaviour(table: Rows) -> str:
     """Write a row of the test's own and then writes that must be refused. Returns the first wrong answer in words."""
     for _ in range(_TRIES):
         row, mine, other = table.get(ROW), secrets.token_hex(16), Key(rows.PROBE, secrets.token_hex(16))

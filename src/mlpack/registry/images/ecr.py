@@ -82,7 +82,7 @@ class Ecr:
     def __init__(self, account: Account) -> None:
         self.account = account
         self._lock = threading.Lock()
-        self._made: Any = None
+        self._service: Any = None
         self._token: tuple[str, str] | None = None
         self._until = datetime.min.replace(tzinfo=UTC)
         self._there: set[str] = set()
@@ -162,13 +162,13 @@ class Ecr:
                 raise ImageRefusedError(f"{self.account.host}/{repository}@{image_digest} was not deleted: {reason}")
 
     def _client(self) -> Any:
-        if self._made is None:
+        if self._service is None:
             try:
                 from botocore.session import get_session
             except ImportError as error:
                 raise RecipeError(f"{self.account.host}: Amazon's registry needs boto3: {install('aws')}") from error
-            self._made = get_session().create_client("ecr", region_name=self.account.region)
-        return self._made
+            self._service = get_session().create_client("ecr", region_name=self.account.region)
+        return self._service
 
     def _call(self, action: str, resource: str) -> Any:
         from mlpack.registry.aws.refusals import AwsCall

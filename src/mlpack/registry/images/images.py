@@ -60,7 +60,7 @@ class Repositories:
 
     def __init__(self, prefix: str, credentials: Credentials, options: TransportOptions) -> None:
         self.prefix = prefix
-        self._given = credentials
+        self._credentials = credentials
         self._options = options
         self._lock = threading.Lock()
         self._accounts: dict[str, ecr.Ecr] = {}
@@ -141,7 +141,7 @@ class Repositories:
 
     def _who(self, target: ImageReference) -> Credentials:
         """The credentials for a host: Amazon's registry has its own way; any other host gets the given ones."""
-        return self._given if self._amazon(target.host) is None else self._to_amazon
+        return self._credentials if self._amazon(target.host) is None else self._to_amazon
 
     def _to_amazon(self, host: str) -> tuple[str, str] | None:
         amazon = self._amazon(host)
@@ -149,7 +149,7 @@ class Repositories:
         try:
             return amazon.credentials()
         except MlpackError:
-            if identity := self._given(host):
+            if identity := self._credentials(host):
                 return identity
             raise
 

@@ -60,7 +60,7 @@ class Git:
             "GIT_PAGER": "cat",
             "LC_ALL": "C",
         }
-        self._given = environ
+        self._callers_environ = environ
         self._folder = folder
         self._deep = deep
         self._until = time.monotonic() + _GIT_S
@@ -145,7 +145,7 @@ class Git:
             return False  # it was not checked out
         if self._deep >= _DEEP:
             return None
-        inner = Git(self._given, path, self._deep + 1)
+        inner = Git(self._callers_environ, path, self._deep + 1)
         head = inner.answer("rev-parse", "--verify", "HEAD")
         if head is None:
             return None

@@ -139,7 +139,7 @@ class DeletionLease:
 
     def __init__(self, place: Place, who: str) -> None:
         self._place = place
-        self._said = {"who": who, "since": rows.timestamp(place.now()), "id": secrets.token_hex(16)}
+        self._holder = {"who": who, "since": rows.timestamp(place.now()), "id": secrets.token_hex(16)}
         self._revision = 0
         self._begun = 0.0
         self._lock = threading.Lock()
@@ -174,7 +174,7 @@ class DeletionLease:
 
     def _write(self, expect: int) -> None:
         begun = time.monotonic()
-        head = self._said | {"until": self._place.now() + LEASE_S}
+        head = self._holder | {"until": self._place.now() + LEASE_S}
         try:
             self._place.table.commit(Put(key=rows.LEASE, head=head, expect=expect))
         except ConflictError:
@@ -184,7 +184,7 @@ class DeletionLease:
                 raise ServiceError(
                     f"{self._place.where}: another collection began or ended at this moment: run it again", retryable=True
                 ) from None
-            if marks.holder(row, self._place.where).id != self._said["id"] or row.revision != expect + 1:
+            if marks.holder(row, self._place.where).id != self._holder["id"] or row.revision != expect + 1:
                 raise _busy(self._place, row) from None
         self._revision, self._begun = expect + 1, begun
 

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 _ALONE = 4.0
 """A call that makes a range this many times as wide is reported: two bits of eight are lost, and the call is probably damaged."""
 _HELD_BYTES = 256 << 20
-_SAID_MOST = 3
-_NAMED_MOST = 3
+_MOST_CALLS = 3
+_MOST_TENSORS = 3
 _SMALLEST = 2.0**-118
 """A tensor with smaller values has no scale that float32 holds with all its bits."""
 
@@ -289,15 +289,15 @@ def _of_outliers(tallies: Mapping[str, Tally], ranges: Mapping[str, tuple[float,
             by_call.setdefault(call, []).append((factor, f"{name} {change}"))
     remedy = "leave it out, or use `calibration_method: entropy`" if method == "minmax" else "leave it out if it is damaged"
     remarks = []
-    for call, found_ in sorted(by_call.items(), key=lambda item: (-len(item[1]), item[0]))[:_SAID_MOST]:
-        found_.sort(key=lambda each: (-each[0], each[1]))
-        more = f" and {len(found_) - _NAMED_MOST} more" if len(found_) > _NAMED_MOST else ""
+    for call, outliers in sorted(by_call.items(), key=lambda item: (-len(item[1]), item[0]))[:_MOST_CALLS]:
+        outliers.sort(key=lambda each: (-each[0], each[1]))
+        more = f" and {len(outliers) - _MOST_TENSORS} more" if len(outliers) > _MOST_TENSORS else ""
         remarks.append(
             f"calibration call {call} (counted from 0) is an outlier: it alone decides the range of "
-            f"{'; '.join(text for _, text in found_[:_NAMED_MOST])}{more}: every step of int8 is coarser for it; {remedy}"
+            f"{'; '.join(text for _, text in outliers[:_MOST_TENSORS])}{more}: every step of int8 is coarser for it; {remedy}"
         )
-    if len(by_call) > _SAID_MOST:
-        remarks.append(f"calibration: {len(by_call) - _SAID_MOST} more calls each decide a range alone")
+    if len(by_call) > _MOST_CALLS:
+        remarks.append(f"calibration: {len(by_call) - _MOST_CALLS} more calls each decide a range alone")
     return remarks
 
 

@@ -267,43 +267,43 @@ class _PairGraph:
     `renamed`: the new name of a result that every node reads rounded."""
 
     def __init__(self, writer: GraphWriter, pair_layout: PairLayout, ranges: Mapping[str, Range], form: QuantizationScheme) -> None:
-        self.writer, self.found, self.ranges, self.form = writer, pair_layout, ranges, form
+        self.writer, self.layout, self.ranges, self.form = writer, pair_layout, ranges, form
         self.renamed: dict[str, str] = {}
         self.rounded: dict[str, str] = {}
 
     def scale(self, name: str) -> tuple[float, int]:
         """The scale and zero point of a tensor."""
-        if self.found.source(name) in self.found.gates:
+        if self.layout.source(name) in self.layout.gates:
             return eight.of_range(0.0, 1.0, signed=self.form.signed, symmetric=False)
-        low, high = self.ranges[self.found.scaled_by(name, self.ranges)]
+        low, high = self.ranges[self.layout.scaled_by(name, self.ranges)]
         return eight.of_range(low, high, signed=self.form.signed, symmetric=self.form.symmetric)
 
     def cuts(self, name: str) -> bool:
         """Whether the range of this tensor ends where the limits before it do. It does not when it was widened to both signs."""
-        low, high = self.ranges[self.found.scaled_by(name, self.ranges)]
+        low, high = self.ranges[self.layout.scaled_by(name, self.ranges)]
         return not (self.form.symmetric and low < 0 < high)
 
     def behind(self, name: str, *, is_graph_output: bool) -> list[onnx.NodeProto]:
         """The two nodes behind a tensor, or none. `is_graph_output`: it is an input of the graph, which keeps its name."""
         import numpy as np
 
-        if name not in self.found.pairs:
+        if name not in self.layout.pairs:
             return []
-        writer, source = self.writer, self.found.source(name)
+        writer, source = self.writer, self.layout.source(name)
         step, zero = self.scale(name)
         kind = np.int8 if self.form.signed else np.uint8
         parts = [
             writer.keep(f"{source}_scale", np.array(step, np.float32)), writer.keep(f"{source}_zero_point", np.array(zero, kind)),
         ]  # fmt: skip
         names, result = name, name
-        if self.found.pairs[name] and not is_graph_output:
+        if self.layout.pairs[name] and not is_graph_output:
             names = self.renamed[name] = writer.fresh(f"{name}_float")
         else:
             result = self.rounded[name] = writer.fresh(f"{name}_rounded")
         middle = writer.fresh(f"{name}_quantized")
         before = parts
-        if name in self.found.gates:
-            slope = self.found.gates[name]
+        if name in self.layout.gates:
+            slope = self.layout.gates[name]
             before = [writer.keep(f"{source}_step", np.array(step / slope, np.float32)), parts[1]]
         return [
             writer.node("QuantizeLinear", [names, *before], [middle], f"{name}_quantize"),
