@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.support import outcomes
 
-from mlpack.core.records import Signature, Source, TensorSpec
+from mlpack.core.records import Budgets, Signature, Source, TensorSpec
 from mlpack.core.serving import Image, Objects, Serve
 from mlpack.errors import RecipeError
 from mlpack.recipe import pictures, processors, runtime_settings, tasks
@@ -94,6 +96,26 @@ def test_what_is_not_certain_is_no_task(tmp_path: Path, config: Any, processor: 
     task = "image-classification" if config is CLASSIFIER else "object-detection"
     with pytest.raises(RecipeError, match=rf"serve\.task: {task}: "):
         look(tmp_path, files(config, processor), inputs, outputs, task=task)
+
+
+def test_people_are_told_why_there_is_no_task(tmp_path: Path) -> None:
+    def why(config: dict[str, Any], processor: dict[str, Any] | None, *outputs: TensorSpec, **serve: Any) -> str | None:
+        look(tmp_path, files(config, processor), (PIXELS,), outputs)
+        source = Source(format="huggingface", reference="model")
+        recipe = dataclasses.replace(outcomes.recipe(Budgets()), root=tmp_path, source=source, serve=Serve(**serve))
+        return tasks.untold(recipe, (), Signature(inputs=(PIXELS,), outputs=outputs))
+
+    told = why(DETECTOR, DETR, *QUERIES)
+    assert told is not None
+    assert "it takes tensors alone, because object-detection: the model's input" in told
+    assert "say serve.image.size" in told
+    assert why(DETECTOR, DETR, *QUERIES, task="none") is None
+    assert why(DETECTOR, DETR, *QUERIES, preprocess="a:b") is None
+    assert why({"architectures": ["BertForMaskedLM"]}, DETR, *QUERIES) is None
+    (tmp_path / "model/preprocessor_config.json").unlink()
+    told = why(CLASSIFIER, None, LOGITS)
+    assert told is not None
+    assert "serve.task: image-classification" in told
 
 
 def test_without_a_processor_nothing_is_implied(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ Promises:
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -143,6 +144,23 @@ def settings(recipe: Recipe, steps: Sequence[Step], signature: Signature, *, tok
         _refuse_keys(serve)
         return None
     return {"name": name, **read, **_labels(name, serve, config, read, signature), **_tokens(name, folder), **_own(name, serve)}
+
+
+def untold(recipe: Recipe, steps: Sequence[Step], signature: Signature) -> str | None:
+    """Why a model has no task although its files name one for pictures or sounds, for people who expect its labels; None where
+    there is nothing to say. Arguments as of `settings`."""
+    folder, serve = folder_of(recipe), recipe.serve
+    if folder is None or serve.task is not None or serve.preprocess or serve.postprocess:
+        return None
+    name = task_implied(_object(folder / "config.json"), _exported(recipe, steps), pooled=False)
+    if name is None or TASKS[name].media is None:
+        return None
+    asked = dataclasses.replace(recipe, serve=dataclasses.replace(serve, task=name))
+    try:
+        settings(asked, steps, signature, tokenized=False)
+    except RecipeError as error:
+        return f"it takes tensors alone, because {str(error).partition(': ')[2]}"
+    return f"it takes tensors alone, because no file says how they are made of files: serve.task: {name} takes bytes / 255"
 
 
 def _of_pictures(

@@ -179,6 +179,8 @@ class Packages:
         modules = (*runtime_settings.modules(task, further), *(["remote.start"] if weights else []))
         runtime = self._runtime(target, python, text=tokenizer is not None, modules=modules, more=runtime_settings.needs(task))
         entry, notes = self._runtime_entry(runtime, target, python)
+        if task is None and (why := tasks.untold(self._recipe, candidate.steps, signature)) is not None:
+            notes = (*notes, why)
         content = {
             "model": str(model.tree),
             "runtime": str(entry.digest),
