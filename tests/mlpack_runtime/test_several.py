@@ -255,15 +255,25 @@ def test_who_answers_requests_stays(monkeypatch: pytest.MonkeyPatch) -> None:
         assert shelf.values() == ["b"]
 
 
-def test_an_error_of_the_hook_is_not_one_of_the_shelf() -> None:
-    def load(_: str) -> str:
+def test_what_failed_is_tried_again_but_not_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+
+    def load(name: str) -> str:
+        tries.append(name)
         raise RequestError("no")
 
     shelf = Shelf({"a": 1}, 2, load, lambda _: None)
-    for _ in range(2):  # it is tried again
-        with pytest.raises(RequestError, match="no"), shelf.use("a"):
-            pass
-    assert shelf.state("a") == ("failed", "no")
+    with pytest.raises(RequestError, match="no"), shelf.use("a"):
+        pass
+    with pytest.raises(ShelfError, match="cannot be loaded: no"), shelf.use("a"):
+        pass
+    assert (shelf.state("a"), len(tries)) == (("failed", "no"), 1)
+    with pytest.raises(RequestError):  # somebody wants it now
+        shelf.load("a")
+    monkeypatch.setattr(shelves, "RETRY_S", 0.0)
+    with pytest.raises(RequestError), shelf.use("a"):
+        pass
+    assert len(tries) == 3
 
 
 # --- as a process ------------------------------------------------------------------------------------------------------

@@ -164,3 +164,24 @@ def test_what_a_recipe_may_not_say(tmp_path: Path, text: str, told: str) -> None
         load(path)
     assert told in str(caught.value)
     assert f"{path}:" in str(caught.value)
+
+
+def test_the_default_models_weights_are_begun_early(tmp_path: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is imported the runtime asks for the weights of the model that it will load first."""
+    import onnx
+
+    from mlpack_runtime.model import ModelError
+    from mlpack_runtime.remote import start
+
+    folder = small_packages.model_dir(tmp_path / "model")
+    graph = onnx.load(folder / "model.onnx")
+    onnx.save(graph, folder / "model.onnx", save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+    one = member(tmp_path, runtime, "one", model_dir=folder, weights=OutsideWeights(source="s3://b/p"))
+    made = put(tmp_path / "made", one, member(tmp_path, runtime, "two"))
+    monkeypatch.setenv("MLPACK_WEIGHTS", "nowhere")
+    monkeypatch.delenv("LAMBDA_TASK_ROOT", raising=False)
+    start.begin(str(made.code))
+    place = str(made.code / "models/one")
+    assert place in start._BEGUN
+    with pytest.raises(ModelError, match="the weights' address is 'nowhere'"):
+        start.provider(place, "model.onnx.data")

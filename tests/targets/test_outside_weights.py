@@ -120,8 +120,10 @@ def test_too_large_takes_them_out_only_then(tmp_path: Path, runtime: Path, monke
 
 def test_a_graph_without_such_a_file_stays_whole(tmp_path: Path, runtime: Path) -> None:
     folder = small_packages.model_dir(tmp_path / "model")
-    out, _ = small_packages.packed(tmp_path, LambdaZip(python=small_packages.PYTHON), runtime, model_dir=folder, weights=OUTSIDE)
+    config = LambdaZip(python=small_packages.PYTHON)
+    out, artifact = small_packages.packed(tmp_path, config, runtime, model_dir=folder, weights=OUTSIDE)
     assert not (out / "weights").exists()
+    assert "serve.weights changes nothing" in artifact.notes[-1]
 
 
 def test_what_no_process_can_hold_is_refused(tmp_path: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:

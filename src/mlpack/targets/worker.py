@@ -239,7 +239,7 @@ def write(contents: Contents, config: CpuWorker | GpuWorker, out_dir: Path) -> W
     writes; PackError when the image does not conform."""
     cuda = isinstance(config, GpuWorker) and config.uses_cuda
     result = write_image(contents, config.arch, _process(config), out_dir, cuda=cuda)
-    if (contents.runtime / "mlpack_runtime").is_dir():
+    if (contents.runtime / "mlpack_runtime").is_dir() and not (contents.code / "models").is_dir():  # a front door is one model's
         from mlpack.targets.format import frontdoor
 
         frontdoor.write_zip(contents, out_dir / FRONT_DOOR)

@@ -65,7 +65,10 @@ class Place:
     def begin(self, digest: str, size_bytes: int) -> Fresh:
         """A new file to write the weights to, or one that a process left that is gone. Raises OSError (no such directory, not
         writable), WeightsError where there is no room."""
-        os.makedirs(self.folder, exist_ok=True)
+        try:
+            os.mkdir(self.folder)  # not its parent: a mount that is missing would become a folder of the root's disk
+        except FileExistsError:
+            pass
         left = self._adopt(digest)
         there = 0 if left is None else os.fstat(left.fd).st_blocks * 512
         try:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     Provider = Callable[[Engine, Any], None]
 
+_ELSEWHERE = b'{"at":'
 _ADD_FILES_IN_MEMORY = 279
 """AddExternalInitializersFromFilesInMemory in OrtApi, from onnxruntime 1.18 on."""
 _DIRECTLY = b"session.use_external_initializer_file_buffers_directly"
@@ -75,7 +76,12 @@ def begin(root: "str | None" = None) -> None:
     """Start to fetch what the package at `root` (else where Lambda has put it) needs, unless that has begun."""
     told, task = os.environ.get("MLPACK_MODEL_DIR"), os.environ.get("LAMBDA_TASK_ROOT")
     for place in (told,) if told else tuple(os.path.join(each, "model") for each in (task, root) if each):
-        if os.path.isfile(os.path.join(place, "weights.json")):
+        path = os.path.join(place, "weights.json")
+        if os.path.isfile(path):
+            with open(path, "rb") as stream:  # noqa: PTH123  (importing pathlib costs more than all of this)
+                head = stream.read(200)
+            if head.startswith(_ELSEWHERE):  # of several models, the default one's
+                place = os.path.normpath(os.path.join(place, head.decode().split('"')[3]))
             _begun(place)
             return
 

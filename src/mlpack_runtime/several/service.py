@@ -179,7 +179,12 @@ class Several(Service):
         return self.refuse(failed, request_id, headers)
 
     def _open(self, name: str) -> Opened:
-        opened = self._opener(os.path.join(self._root, name))
+        try:
+            opened = self._opener(os.path.join(self._root, name))
+        except (model.ModelError, ort.OrtError):
+            raise
+        except Exception as error:  # a backend, a hook that is imported, memory: nothing of it may reach the server
+            raise model.ModelError(f"{type(error).__name__}: {error}") from error
         self._equip(opened.service)
         return opened
 

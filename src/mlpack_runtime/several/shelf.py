@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
+RETRY_S = 5.0
+"""For how long a model that could not be loaded is not tried again: each try would make others go."""
 WAIT_S = 10.0
 """How long a request waits for others to end, so that their model can be let go of."""
 LOADED, LOADING, ABSENT, UNLOADED, FAILED = "loaded", "loading", "absent", "unloaded", "failed"
 
 
 class ShelfError(RuntimeError):
-    """A model cannot be had now. `state`: UNLOADED by somebody's wish, or ABSENT where others are busy in all memory."""
+    """A model cannot be had now. `state`: UNLOADED by somebody's wish, ABSENT where others are busy in all memory, or FAILED a
+    moment ago."""
 
     def __init__(self, message: str, state: str) -> None:
         super().__init__(message)
@@ -37,6 +40,7 @@ class _Slot:
         self.users = 0
         self.used = 0
         self.why = ""
+        self.failed_s = 0.0
 
 
 class Shelf:
@@ -103,6 +107,8 @@ class Shelf:
                 slot.used = self._count
                 if slot.state == UNLOADED:
                     raise ShelfError(f"model {name!r} was unloaded: load it with POST /v2/repository/models/{name}/load", UNLOADED)
+                if slot.state == FAILED and monotonic() - slot.failed_s < RETRY_S:
+                    raise ShelfError(f"model {name!r} cannot be loaded: {slot.why}", FAILED)
                 if slot.value is not None:
                     slot.users += 1
                     return slot.value
@@ -127,7 +133,7 @@ class Shelf:
             raise
         finally:
             with self._changed:
-                slot.value, slot.state, slot.why = value, state, why
+                slot.value, slot.state, slot.why, slot.failed_s = value, state, why, monotonic()
                 self._changed.notify_all()
 
     def _room(self, slot: _Slot) -> "list[Any] | None":

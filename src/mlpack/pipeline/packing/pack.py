@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from mlpack.core import digest
 from mlpack.core.records import Artifact, Target
 from mlpack.core.serving import OutsideWeights
-from mlpack.errors import LimitError, PackError
+from mlpack.errors import PackError
 from mlpack.graphs import sounds
 from mlpack.pipeline.packing import openapi
 from mlpack.pipeline.packing.requirements import SUMMARY
@@ -142,7 +142,7 @@ def pack(request: PackRequest, work_dir: Path, out_dir: Path) -> Artifact:
         raise PackError(f"target {request.target.kind}: {'needs a base image' if kind.needs_base else 'has no base image'}")
     with explain_full_disk(out_dir):
         contents = _contents(request, work_dir)
-        result, taken = _write(request, contents, work_dir, out_dir)
+        result, taken = outside.write(kind.write, contents, request.target.config, request.weights, (work_dir, out_dir))
         event = _event(request)
         (out_dir / EVENT).write_bytes(event)
         settings = _json(contents.code / "model" / "model.json")
@@ -159,30 +159,8 @@ def pack(request: PackRequest, work_dir: Path, out_dir: Path) -> Artifact:
             size_bytes=result.size_bytes,
             compressed_bytes=result.compressed_bytes,
             parts=result.parts,
-            notes=(*request.notes, *result.notes, *(taken.notes() if taken else ())),
+            notes=(*request.notes, *result.notes, *outside.notes(taken, request.weights)),
         )
-
-
-def _write(request: PackRequest, contents: Contents, work_dir: Path, out_dir: Path) -> tuple[Written, Taken | None]:
-    """Write what ships, with the weights in it or beside it, as the recipe says."""
-    kind, weights, memory_mb = TARGETS[request.target.kind], request.weights, float(request.target.config.memory_mb)
-
-    def without() -> Taken | None:
-        return outside.take_out(contents, weights, work_dir / outside.FOLDER, memory_mb) if weights else None
-
-    taken = without() if weights and weights.always else None
-    try:
-        result = kind.write(contents, request.target.config, out_dir)
-    except LimitError as error:
-        if weights is None:
-            raise outside.advice(error, contents) from None
-        if taken is not None or (taken := without()) is None:
-            raise
-        result = kind.write(contents, request.target.config, out_dir)
-    if taken is not None:
-        (out_dir / outside.FOLDER).mkdir()
-        copy(taken.path, out_dir / outside.FOLDER / taken.hex)
-    return result, taken
 
 
 def lay_out(request: PackRequest, work_dir: Path, out_dir: Path) -> None:

@@ -110,6 +110,8 @@ def together(members: tuple[Member, ...], target: Target, names: tuple[str, str]
         **TARGETS[target.kind].settings(target.config),
     }
     (code / "model" / "model.json").write_bytes(digest.canonical_json(settings))
+    if (code / "models" / names[1] / "weights.json").is_file():  # begun before anything is imported, as of one model
+        (code / "model" / "weights.json").write_text(f'{{"at":"../models/{names[1]}"}}')
     return Together(runtime=runtime, model=model, code=code, version=version, settings=settings)
 
 

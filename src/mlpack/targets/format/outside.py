@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from mlpack.core.digest import Digest
 from mlpack.core.serving import OutsideWeights
 from mlpack.errors import LimitError, PackError
 from mlpack.targets import limits
-from mlpack.targets.format.contents import Contents
+from mlpack.targets.format.contents import Contents, Written
 
 FOLDER = "weights"
 PART_BYTES = 8 << 20
@@ -52,10 +52,6 @@ class Taken:
         """What package.json says of it."""
         return {"name": self.name, "digest": f"sha256:{self.hex}", "size_bytes": self.size_bytes, "from": self.outside.source}
 
-    def notes(self) -> tuple[str, ...]:
-        """What a user has to do."""
-        return (note(self.as_json()),)
-
 
 def note(row: Mapping[str, Any]) -> str:
     """What a user has to do with the weights of this row of package.json."""
@@ -64,6 +60,55 @@ def note(row: Mapping[str, Any]) -> str:
     needed_mb = -(-(size + _SPARE_BYTES) // _MIB)
     storage = f"; a function needs EphemeralStorage of {needed_mb:,} MB" if needed_mb > limits.TMP_MIN.value else ""
     return f"the weights, {size:,} bytes, are outside the package, in {FOLDER}/{whole}: {command}{storage}"
+
+
+def write(
+    write_kind: Callable[[Contents, Any, Path], Written],
+    contents: Contents,
+    config: Any,
+    weights: OutsideWeights | None,
+    dirs: tuple[Path, Path],
+) -> tuple[Written, Taken | None]:
+    """Write what ships, with the weights in it or beside it, as the recipe says.
+
+    Args:
+        write_kind: The target's own function.
+        contents: The package's trees; they are changed.
+        config: The target's.
+        weights: Where they will be; None: in the package.
+        dirs: One for intermediate files, and the empty one for what ships.
+
+    Raises:
+        LimitError: It is too large, with its weights or without them as `weights` says. Without that it says how it would fit.
+    """
+    work_dir, out_dir = dirs
+
+    def without() -> Taken | None:
+        return take_out(contents, weights, work_dir / FOLDER, float(config.memory_mb)) if weights else None
+
+    taken = without() if weights and weights.always else None
+    try:
+        result = write_kind(contents, config, out_dir)
+    except LimitError as error:
+        if weights is None:
+            raise advice(error, contents) from None
+        if taken is not None or (taken := without()) is None:
+            raise
+        result = write_kind(contents, config, out_dir)
+    if taken is not None:
+        (out_dir / FOLDER).mkdir()
+        shutil.copyfile(taken.path, out_dir / FOLDER / taken.hex)
+        (out_dir / FOLDER / taken.hex).chmod(0o644)
+    return result, taken
+
+
+def notes(taken: Taken | None, weights: OutsideWeights | None) -> tuple[str, ...]:
+    """What a user has to do, or should know."""
+    if taken is not None:
+        return (note(taken.as_json()),)
+    asked = weights is not None and weights.always
+    unchanged = "serve.weights changes nothing here: the graph has no weights in a file of their own (trees have none)"
+    return (unchanged,) if asked else ()
 
 
 def take_out(contents: Contents, outside: OutsideWeights, work_dir: Path, memory_mb: float) -> Taken | None:
