@@ -17,7 +17,14 @@ from common import RESULTS, ROOT, number
 
 NAMES = ("cold_start", "package_size", "startup", "first_build", "int8_fashion", "int8_kernels", "calibration")
 NAMES += ("registry/transfer", "registry/listing", "worker/throughput", "worker/latency", "worker/servers")
-NAMES += ("runtime/throughput", "runtime/signed_client", "runtime/remote_weights", "runtime/batch")
+NAMES += (
+    "runtime/torch_start",
+    "runtime/peak_memory",
+    "runtime/throughput",
+    "runtime/signed_client",
+    "runtime/remote_weights",
+    "runtime/batch",
+)
 ALONE = ("scale", "scale_forms", "optimize/run")
 """Run by themselves only, for hours and on gigabytes of disk; their last tables stand in the README too."""
 README = ROOT / "bench/README.md"
