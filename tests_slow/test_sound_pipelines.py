@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 import transformers
@@ -16,10 +18,12 @@ from tests.support.runtime.sounds import Samples, tone, wave
 from tools import tryout
 
 from mlpack.errors import ExitCode
+from mlpack.graphs import sounds as graphs
 from mlpack.store.local import Store
 from mlpack.targets.shipped import unpack
 from mlpack_runtime import model
 from mlpack_runtime.service import Service, open_service
+from mlpack_runtime.sounds.resampling import Filter
 
 SAMPLES = 100
 LABELS = {0: "siren", 1: "speech", 2: "rain", 3: "dog", 4: "door", 5: "engine", 6: "wind"}
@@ -33,7 +37,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def built(folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch, *more: str, **shapes: Any) -> Service:
     """The float package of the model in `folder` as a service. `more`: lines of the recipe; `shapes`: of the evaluation data."""
     random = np.random.default_rng(0)
-    np.savez(folder / "eval.npz", input_values=random.normal(size=shapes.get("shape", (8, 4000))).astype(np.float32))
+    values = random.normal(size=shapes.get("shape", (8, 4000))).astype(np.float32)
+    np.savez(folder / "eval.npz", **{shapes.get("name", "input_values"): values})
     recipe = ["name: tried", "source: {huggingface: model}", "data: {evaluation: eval.npz}", "variants: {fp32: []}", *more]
     (folder / "recipe.yaml").write_text("\n".join([*recipe, "targets: {lambda-zip: {}}"]))
     tried = tryout.try_out(folder / "recipe.yaml", store)
@@ -68,7 +73,7 @@ def test_sounds_have_the_labels_of_a_pipeline(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, architecture: str, config: dict[str, Any], shape: Any
 ) -> None:
     loaded, extractor, _ = saved(tmp_path / "model", architecture, id2label=LABELS, **config)
-    service = built(tmp_path, store, monkeypatch, shape=shape)
+    service = built(tmp_path, store, monkeypatch, shape=shape, name=extractor.model_input_names[0])
     expected = transformers.pipeline("audio-classification", model=loaded, feature_extractor=extractor, device="cpu")
     firsts = set()
     for samples in sounds(2.0):
@@ -100,14 +105,20 @@ def test_sounds_have_the_text_of_a_pipeline(tmp_path: Path, store: Store, monkey
     assert ask(service, wave(long)) == expected(long.copy(), chunk_length_s=4)
 
 
+def test_whispers_features_are_its_own() -> None:
+    """As torch's float32 has them; a build of such a model takes longer than what it would show beside this."""
+    extractor = transformers.WhisperFeatureExtractor(chunk_length=2)
+    sound = {"kind": "log-mel", "input": "x", "dtype": "float32", "frames": 200, "mels": 80, "rate": 16_000}
+    session = onnxruntime.InferenceSession(graphs.features(sound), providers=["CPUExecutionProvider"])
+    for samples in (*sounds(2.2), np.zeros(7000, np.float32), np.ones(1, np.float32)):
+        (got,) = session.run(None, {"mono": samples})
+        wanted = extractor(samples, sampling_rate=16_000, return_tensors="np")["input_features"]
+        assert np.abs(got - wanted).max() < 2e-4
+
+
 def test_other_rates_come_as_near_as_roundings() -> None:
     """The filter against torch's convolution of it, which is torchaudio's `resample` line by line."""
-    import math
-
-    from mlpack.graphs import sounds as graphs
-    from mlpack_runtime.sounds.resampling import Filter
-
-    session = __import__("onnxruntime").InferenceSession(graphs.resample(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(graphs.resample(), providers=["CPUExecutionProvider"])
     for old in (8000, 11_025, 22_050, 24_000, 44_100, 48_000, 96_000):
         samples, filter_ = tone(1.0, old), Filter(old, 16_000)
         base, width = min(filter_.old, filter_.new) * 0.99, filter_.width

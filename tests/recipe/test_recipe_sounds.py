@@ -84,6 +84,23 @@ def test_a_classifier_of_spectra(tmp_path: Path) -> None:
         look(folder, SCORES, SPECTRA, task="audio-classification")
 
 
+def test_a_classifier_of_whispers_features(tmp_path: Path) -> None:
+    extractor = {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": 80, "sampling_rate": 16_000,
+                 "chunk_length": 30, "hop_length": 160, "n_fft": 400,
+                 "n_samples": 480_000, "nb_max_frames": 3000, "padding_value": 0.0}  # fmt: skip
+    given = TensorSpec(name="input_features", dtype="float32", shape=("batch", 80, 3000))
+    described(tmp_path, "WhisperForAudioClassification", preprocessor_config=extractor)
+    task = look(tmp_path / "model", SCORES, given)
+    assert task is not None
+    assert (task["sound"]["kind"], task["sound"]["mels"], task["sound"]["frames"]) == ("log-mel", 80, 3000)
+    for wrong in ({"feature_size": 128}, {"hop_length": 80}, {"sampling_rate": 8000}):
+        described(tmp_path, "WhisperForAudioClassification", preprocessor_config={**extractor, **wrong})
+        with pytest.raises(RecipeError, match=r"needs (Whisper's features|the mels)"):
+            look(tmp_path / "model", SCORES, given, task="audio-classification")
+    with pytest.raises(RecipeError, match="needs waveforms"):
+        look(tmp_path / "model", FRAMES, given, task="automatic-speech-recognition", sound=Sound(features="log-mel", rate=16_000))
+
+
 def test_a_recognizer_and_its_words(tmp_path: Path) -> None:
     tokenizer = {"tokenizer_class": "Wav2Vec2CTCTokenizer", "pad_token": {"content": "<pad>"}, "do_lower_case": True,
                  "added_tokens_decoder": {"7": {"content": "<s>"}}}  # fmt: skip

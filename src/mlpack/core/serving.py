@@ -60,8 +60,8 @@ class Objects:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sound:
-    """How sounds become a model's input; None: what its own files say. `features`: waveform or filter-banks; `window_ms`: of sound
-    at a time."""
+    """How sounds become a model's input; None: what its own files say. `features`: waveform, filter-banks or log-mel;
+    `window_ms`: of sound at a time."""
 
     rate: int | None = None
     features: str | None = None

@@ -22,6 +22,8 @@ VERSION = 1
 _OPSET, _IR = 17, 8
 FRAME, _HOP, _FFT = 400, 160, 512
 """Of Kaldi's features at 16 kHz, and as transformers has them at any rate."""
+_QUIET = 1e-10
+"""Whisper's floor of a mel band's power."""
 _LOWEST_HZ, _PREEMPHASIS, _FLOOR = 20.0, 0.97, 1.192092955078125e-07
 
 
@@ -87,6 +89,9 @@ def features(sound: Mapping[str, Any]) -> bytes:
     if sound["kind"] == "waveform":
         values = made.normalized("mono") if sound["normalize"] else "mono"
         values = made.add("Unsqueeze", [values, made.whole(0)])
+    elif sound["kind"] == "log-mel":
+        values = made.log_mels("mono", sound)
+        shape = [1, sound["mels"], sound["frames"]]
     else:
         values = made.filter_banks("mono", sound)
         shape = [1, sound["frames"], sound["mels"]]
@@ -118,6 +123,20 @@ def mel_filters(mels: int, rate: int) -> np.ndarray[Any, Any]:
     widths = np.diff(edges)
     down, up = -slopes[:, :-2] / widths[:-1], slopes[:, 2:] / widths[1:]
     return np.asarray(np.maximum(0.0, np.minimum(down, up)))
+
+
+def slaney_filters(mels: int, rate: int) -> np.ndarray[Any, Any]:
+    """Slaney's triangles of equal area, [201, mels] of float64: linear to 1 kHz, then logarithmic to 8 kHz, as Whisper has them."""
+    import numpy as np
+
+    low, step = 200.0 / 3.0, math.log(6.4) / 27.0
+    top = 15.0 + math.log(8.0) / step
+    mel = np.linspace(0.0, top, mels + 2)
+    edges = np.where(mel < 15.0, mel * low, 1000.0 * np.exp(step * (mel - 15.0)))
+    slopes = edges[None, :] - np.linspace(0, rate // 2, FRAME // 2 + 1)[:, None]
+    widths = np.diff(edges)
+    down, up = -slopes[:, :-2] / widths[:-1], slopes[:, 2:] / widths[1:]
+    return np.asarray(np.maximum(0.0, np.minimum(down, up)) * 2.0 / (edges[2:] - edges[:-2]))
 
 
 def _element(dtype: str) -> int:
@@ -186,9 +205,7 @@ class _Nodes:
         before = self.add("Concat", [self.add("Slice", [rows, self.whole(0), self.whole(1), self.whole(1)]), before], axis=1)
         rows = self.add("Sub", [rows, self.add("Mul", [before, self.constant(np.array(_PREEMPHASIS))])])
         window = 0.5 - 0.5 * np.cos(2 * math.pi * np.arange(FRAME) / (FRAME - 1))
-        rows = self.add("Unsqueeze", [self.add("Mul", [rows, self.constant(window)]), self.whole(2)])
-        spectrum = self.add("DFT", [rows, self.constant(np.array(_FFT))], axis=1, onesided=1)
-        power = self.add("ReduceSum", [self.add("Mul", [spectrum, spectrum]), self.whole(2)], keepdims=0)
+        power = self.power(self.add("Mul", [rows, self.constant(window)]), _FFT)
         mel = self.add("MatMul", [power, self.constant(mel_filters(sound["mels"], sound["rate"]))])
         logs = self.add("Log", [self.add("Max", [mel, self.constant(np.array(_FLOOR))])])
         missing = self.add("Concat", [self.add("Sub", [self.whole(frames), number]), self.whole(sound["mels"])], axis=0)
@@ -198,6 +215,48 @@ class _Nodes:
             values = self.add("Sub", [values, self.constant(np.array(float(sound["mean"])))])
             values = self.add("Div", [values, self.constant(np.array(2.0 * float(sound["std"])))])
         return self.add("Unsqueeze", [values, self.whole(0)])
+
+    def log_mels(self, samples: str, sound: Mapping[str, Any]) -> str:
+        """Whisper's log mel spectrum [1, mels, frames] of a sound that is cut or filled with silence, as WhisperFeatureExtractor.
+        Frames that hold nothing but silence are not computed: of them the logarithm's floor is known."""
+        import numpy as np
+
+        frames, length = sound["frames"], sound["frames"] * _HOP
+        half = FRAME // 2
+        taken = self.add("Cast", [self.add("Slice", [samples, self.whole(0), self.whole(length)])], to=11)
+        number = self.add("Shape", [taken])
+        missing = self.add("Sub", [self.whole(length), number])
+        silence = self.add("ConstantOfShape", [missing], value=self.value([0.0], "float64"))
+        whole = self.add("Concat", [taken, silence], axis=0)
+        before = self.add("Slice", [whole, self.whole(half), self.whole(0), self.whole(0), self.whole(-1)])
+        last = self.whole(length - 2), self.whole(length - 2 - half)
+        behind = self.add("Slice", [whole, *last, self.whole(0), self.whole(-1)])
+        whole = self.add("Concat", [before, whole, behind], axis=0)
+        heard = self.add("Div", [self.add("Add", [number, self.whole(half + _HOP - 1)]), self.whole(_HOP)])
+        heard = self.add("Min", [heard, self.whole(frames)])
+        starts = self.add("Range", [self.constant(np.array(0)), self.add("Squeeze", [heard]), self.constant(np.array(1))])
+        starts = self.add("Unsqueeze", [self.add("Mul", [starts, self.whole(_HOP)]), self.whole(1)])
+        rows = self.add("Gather", [whole, self.add("Add", [starts, self.constant(np.arange(FRAME)[None])])])
+        window = 0.5 - 0.5 * np.cos(2 * math.pi * np.arange(FRAME) / FRAME)
+        power = self.power(self.add("Mul", [rows, self.constant(window)]), FRAME)
+        mel = self.add("MatMul", [power, self.constant(slaney_filters(sound["mels"], sound["rate"]))])
+        floor = self.add("Max", [mel, self.constant(np.array(_QUIET))])
+        logs = self.add("Mul", [self.add("Log", [floor]), self.constant(np.array(1 / math.log(10)))])
+        rest = self.add("Concat", [self.add("Sub", [self.whole(frames), heard]), self.whole(sound["mels"])], axis=0)
+        quiet = self.add("ConstantOfShape", [rest], value=self.value([math.log10(_QUIET)], "float64"))
+        values = self.add("Concat", [logs, quiet], axis=0)
+        least = self.add("Sub", [self.add("ReduceMax", [values], keepdims=1), self.constant(np.array(8.0))])
+        values = self.add("Max", [values, least])
+        values = self.add("Div", [self.add("Add", [values, self.constant(np.array(4.0))]), self.constant(np.array(4.0))])
+        return self.add("Unsqueeze", [self.add("Transpose", [values], perm=[1, 0]), self.whole(0)])
+
+    def power(self, rows: str, length: int) -> str:
+        """The squares of the spectrum of each row, padded to `length`."""
+        import numpy as np
+
+        columns = self.add("Unsqueeze", [rows, self.whole(2)])
+        spectrum = self.add("DFT", [columns, self.constant(np.array(length))], axis=1, onesided=1)
+        return self.add("ReduceSum", [self.add("Mul", [spectrum, spectrum]), self.whole(2)], keepdims=0)
 
     def model(self, inputs: Ports, outputs: Ports) -> bytes:
         """The bytes of the graph with these ports, each its element type and its axes."""

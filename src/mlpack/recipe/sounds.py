@@ -18,8 +18,10 @@ from mlpack.graphs import sounds
 WINDOW_S = 30.0
 """Of sound at a time, where the recipe says nothing: attention takes memory by the square of it, 0.2 GB for BERT's size."""
 CTC = "automatic-speech-recognition"
-_WAVEFORM, _BANKS = "waveform", "filter-banks"
-_KINDS = {"Wav2Vec2FeatureExtractor": _WAVEFORM, "ASTFeatureExtractor": _BANKS}
+_WAVEFORM, _BANKS, _LOG_MEL = "waveform", "filter-banks", "log-mel"
+_KINDS = {"Wav2Vec2FeatureExtractor": _WAVEFORM, "ASTFeatureExtractor": _BANKS, "WhisperFeatureExtractor": _LOG_MEL}
+_WHISPER = {"sampling_rate": 16_000, "hop_length": 160, "n_fft": 400}
+"""What a Whisper's file may say: its features are those alone."""
 _WAVEFORM_TYPES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "sew", "sew-d", "data2vec-audio")
 _RATE, _RATIO, _LEAST = 16_000, 320, 400
 _MELS, _FRAMES, _MEAN, _STD = 128, 1024, -4.2677393, 4.5689974
@@ -65,6 +67,8 @@ def sound_settings(serve: Serve, signature: Signature, config: Mapping[str, Any]
         "normalize": said.normalize if said.normalize is not None else processor.get("do_normalize") is not False,
         "graphs": sounds.VERSION,
     }
+    if kind == _LOG_MEL:
+        return read | _log_mel(port, processor, rate)
     return read | (_waveform(port, config) if kind == _WAVEFORM else _banks(port, said, processor, rate))
 
 
@@ -73,9 +77,13 @@ def window_s(serve: Serve) -> float:
     return WINDOW_S if serve.sound is None or serve.sound.window_ms is None else serve.sound.window_ms / 1000
 
 
-def transcript_settings(spec: TensorSpec, config: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+def transcript_settings(
+    spec: TensorSpec, sound: Mapping[str, Any], config: Mapping[str, Any], folder: Path | None
+) -> dict[str, Any]:
     """What model.json says of a recognizer beside `sound`: `vocabulary`, and `ratio`, the samples of a frame. `spec`: the output
     with numbers of each token. Raises NotCertainError."""
+    if sound["kind"] != _WAVEFORM:
+        raise NotCertainError(f"waveforms, and its input {sound['input']!r} takes {sound['kind']}: windows are cut of samples")
     vocabulary = _vocabulary(folder)
     columns, known = spec.shape[-1], len(vocabulary["tokens"])
     if isinstance(columns, int) and known > columns:
@@ -124,6 +132,23 @@ def _banks(port: TensorSpec, said: Sound, processor: Mapping[str, Any], rate: in
     if rate < 2 * sounds.FRAME:
         raise NotCertainError(f"a rate of {2 * sounds.FRAME} Hz or more, and {rate} is said")
     return read
+
+
+def _log_mel(port: TensorSpec, processor: Mapping[str, Any], rate: int) -> dict[str, Any]:
+    written = {key: processor.get(key, value) for key, value in _WHISPER.items()} | {"sampling_rate": rate}
+    if written != _WHISPER:
+        raise NotCertainError(f"Whisper's features, {_WHISPER}, and the files or the recipe say {written}")
+    if len(port.shape) != 3:
+        raise NotCertainError(f"an input [batch, mels, frames], and {port.name!r} is {list(port.shape)}")
+    mels, frames = port.shape[1:]
+    seconds = _whole(processor, "chunk_length", 30) or 30
+    read = {
+        "mels": mels if isinstance(mels, int) else _whole(processor, "feature_size", 80),
+        "frames": frames if isinstance(frames, int) else seconds * rate // _WHISPER["hop_length"],
+    }
+    if processor.get("feature_size") not in (None, read["mels"]):
+        raise NotCertainError(f"the mels of {port.name!r} {list(port.shape)}, and the file says {processor['feature_size']}")
+    return read | {"least": 1}
 
 
 def _vocabulary(folder: Path | None) -> dict[str, Any]:

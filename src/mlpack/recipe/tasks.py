@@ -199,7 +199,7 @@ def _of_sounds(
             raise sounds.NotCertainError(_lacking(name))
         if name == sounds.CTC:
             (output,) = (spec for spec in signature.outputs if spec.name == read["output"])
-            read |= sounds.transcript_settings(output, config, folder)
+            read |= sounds.transcript_settings(output, sound, config, folder)
     except sounds.NotCertainError as error:
         if not said:
             _refuse_keys(serve)

@@ -15,6 +15,12 @@ SPEECH: dict[str, Any] = {
 }  # fmt: skip
 SPECTRA = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64, "initializer_range": 0.2}
 
+WHISPER: dict[str, Any] = {
+    "vocab_size": 60, "d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_source_positions": 100, "init_std": 0.3,
+    "pad_token_id": 1, "bos_token_id": 1, "eos_token_id": 1, "decoder_start_token_id": 1,
+}  # fmt: skip
+
 
 def saved(folder: Path, architecture: str, **config: Any) -> tuple[Any, Any, Any]:
     """A model, its feature extractor and its tokenizer (None for a classifier) in the directory, as transformers has them."""
@@ -24,13 +30,15 @@ def saved(folder: Path, architecture: str, **config: Any) -> tuple[Any, Any, Any
     torch.manual_seed(2)
     spectra = architecture.startswith("AST")
     family = architecture.partition("For")[0]
-    sizes = SPECTRA if spectra else SPEECH
-    letters = {} if spectra else {"vocab_size": len(LETTERS), "pad_token_id": 0}
+    sizes = WHISPER if family == "Whisper" else SPECTRA if spectra else SPEECH
+    letters = {} if sizes is not SPEECH else {"vocab_size": len(LETTERS), "pad_token_id": 0}
     read = getattr(transformers, f"{family}Config")(**sizes, **letters, **config)
     model = getattr(transformers, architecture)(read).eval()
     model.save_pretrained(folder)
     if spectra:
         extractor = transformers.ASTFeatureExtractor(max_length=read.max_length, num_mel_bins=read.num_mel_bins)
+    elif family == "Whisper":
+        extractor = transformers.WhisperFeatureExtractor(feature_size=80, chunk_length=2)
     else:
         extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=False)
     extractor.save_pretrained(folder)

@@ -21,10 +21,10 @@ class SoundKeys(Keys):
     rate: Annotated[int, Field(ge=1000, le=192_000)] | None = Field(
         default=None, description="samples a second that the model was trained on; others are resampled"
     )
-    features: Literal["waveform", "filter-banks"] | None = Field(
+    features: Literal["waveform", "filter-banks", "log-mel"] | None = Field(
         default=None,
         description="`waveform`: the samples, as of Wav2Vec2; `filter-banks`: Kaldi's log mel energies, as of the Audio "
-        "Spectrogram Transformer",
+        "Spectrogram Transformer; `log-mel`: as of Whisper",
     )
     normalize: bool | None = Field(
         default=None, description="whether a waveform gets mean 0 and variance 1, or filter banks mean and std [true]"
