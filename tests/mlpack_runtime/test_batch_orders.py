@@ -251,3 +251,33 @@ def test_names_of_a_folder_come_in_any_number(place: Place) -> None:
     assert folder.replace("done/0", b"x", held[1])
     assert folder.note("done/9") is None
     assert (Order("m").manifest, os.environ.get("MLPACK_BATCH_LEASE_S")) == ("m", None)
+
+
+def test_items_of_a_maps_own_reader_are_requests(call: Callable[..., Any], place: Place) -> None:
+    """JSON Lines, CSV, lists of objects and inventories, as Step Functions' readers hand them on."""
+    request = {"inputs": {"pixels": [[1, 1, 1, 1]], "marks": [2]}}
+    place.s3.put_object(Bucket="results", Key="in/a.json", Body=json.dumps(request).encode())
+    listed = {"Etag": '"0"', "Key": "in/a.json", "LastModified": 1.0, "Size": 9, "StorageClass": "STANDARD"}
+    items = [
+        request,
+        {"id": "a", **request},
+        {"id": "b", "request": request},
+        {"object": "s3://results/in/a.json"},
+        listed,
+        {"Bucket": "results", "Key": "in/a.json", "Size": "9"},
+        {"Key": "in/gone.json"},
+        {"id": [], "request": request},
+        "text",
+    ]
+    answers = call({"Items": items, "BatchInput": {"bucket": "results"}})
+    assert [answer["outputs"][1]["data"] for answer in answers[:6]] == [[2]] * 6
+    assert [answer["error_type"] for answer in answers[6:]] == ["NotFound", "InvalidRequest", "InvalidRequest"]
+    assert "ItemBatcher" in call({"Items": [listed]})[0]["error"]
+    rows = [{"p": "1", "q": "1", "r": "1", "s": ".5", "m": "2", "more": "?"}, {"p": "x", "q": "1", "r": "1", "s": "1", "m": "2"}]
+    told = {"columns": {"pixels": ["p", "q", "r", "s"], "marks": "m"}}
+    good, bad = call({"Items": rows, "BatchInput": told})
+    assert good["outputs"][1]["data"] == [2]
+    assert "'x' is no number" in bad["error"]
+    assert "the column 'q'" in call({"Items": [{"p": "1"}], "BatchInput": told})[0]["error"]
+    with pytest.raises(RuntimeError, match="columns is"):
+        call({"Items": rows, "BatchInput": {"columns": 3}})

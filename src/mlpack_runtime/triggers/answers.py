@@ -188,11 +188,24 @@ class Answers:
         place = payloads.stated(letter.attributes, record.opened.place)
         if place is None:
             return record.body
+        headers, body = self._fetch(place)
+        letter.headers = {**headers, **letter.headers}
+        return body
+
+    def fetch(self, place: "objects.Place") -> "tuple[dict[str, str], bytes]":
+        """What an object says of itself, as headers of a request, and its bytes. Raises RequestError, 503 where S3 is away."""
+        try:
+            return self._fetch(place)
+        except RequestError:
+            raise
+        except Exception as error:  # noqa: BLE001  (what answers in S3's place may be anything)
+            raise RequestError(f"{place.uri}: {aws.told(error)}", 503, "Unavailable") from None
+
+    def _fetch(self, place: "objects.Place") -> "tuple[dict[str, str], bytes]":
         if self._s3 is None:
             self._s3 = aws.client("s3", **_CLIENT)
         body, headers = objects.fetch(self._s3, place, self._service.model.limits)
-        letter.headers = {**headers, **letter.headers}
-        return body
+        return headers, body
 
     def warn(self, message: str) -> None:
         """A line about no request."""

@@ -17,6 +17,7 @@ Kinesis and DynamoDB.
 from time import monotonic
 
 from mlpack_runtime import aws, jsontext, telemetry
+from mlpack_runtime.aws.objects import Place
 from mlpack_runtime.limits import cut
 from mlpack_runtime.protocol import RequestError
 from mlpack_runtime.queueing import results
@@ -28,6 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from mlpack_runtime.batch.mapped import Mapped
     from mlpack_runtime.service import Service
     from mlpack_runtime.triggers.answers import Outcome
     from mlpack_runtime.triggers.records import Record
@@ -72,7 +74,7 @@ class Dispatch:
         if source.name == "batch":
             return self._batch(event, request_id)
         if source.name == "map":
-            return self._mapped(source.records or [], Clock(left_s), request_id)
+            return self._mapped(event, Clock(left_s), request_id)
         try:
             found = [records.of_event(event)] if source.name == "eventbridge" else records.read(source.name, source.records or [])
             self._answers.begin(returned=source.name not in _BATCHES)
@@ -162,20 +164,45 @@ class Dispatch:
             return jsontext.dumps(told).encode()
         return reply.body
 
-    def _mapped(self, items: "list[Any]", clock: Clock, request_id: str) -> Reply:
+    def _mapped(self, event: "dict[str, Any]", clock: Clock, request_id: str) -> Reply:
         """A refused item's error is in its place; one that failed by the package's fault is the batch's."""
+        items: list[Any] = event["Items"]
         bodies: list[bytes] = []
+        try:
+            mapped = self._reader(event)
+        except RequestError as error:
+            raise self._failed(error, request_id) from None
         for item in items:
             if not clock.has_time():
                 told = (
                     f"there was no time left after {len(bodies)} of {len(items)} items: put fewer into a batch (MaxItemsPerBatch)"
                 )
                 raise self._failed(RequestError(told, 504, "BatchFailed"), request_id)
-            reply = self._service.value(item, request_id)
+            reply = self._service.value(item, request_id) if mapped is None else self._item(mapped, item, request_id)
             if reply.status >= 500 or (reply.status >= 400 and self._settings.raises_refused):
                 raise FailedError(reply.body.decode())
             bodies.append(reply.body)
         return self._fitting(_listed(bodies), request_id, _STATE_BYTES)
+
+    def _reader(self, event: "dict[str, Any]") -> "Mapped | None":
+        """What a map's own reader may have made of a manifest; None where a hook takes items as they are. Raises RequestError."""
+        if self._service.model.settings.get("preprocess"):
+            return None
+        from mlpack_runtime.batch.mapped import Mapped
+
+        return Mapped(self._service.model, event.get("BatchInput"))
+
+    def _item(self, mapped: "Mapped", item: "Any", request_id: str) -> Reply:
+        try:
+            asked = mapped.request(item)
+            if not isinstance(asked, Place):
+                return self._service.value(asked, request_id)
+            reply = self._service.message(*self._answers.fetch(asked), request_id, {})
+            if reply.binary:
+                raise RequestError("the object asks for binary outputs, and a map's answers are JSON: leave binary_data out")
+            return reply
+        except RequestError as error:
+            return self._service.refuse(error, request_id)
 
     def _check(self, reply: Reply, limit: int, beside: int) -> None:
         fits_direct(reply, self._settings.answer_bytes or limit, beside)
