@@ -124,7 +124,8 @@ def test_a_mapping_that_makes_no_sense_is_refused_at_once(columns: Any, mapping:
 
 
 @pytest.mark.parametrize(
-    ("cell", "told"), [("", "the cell is empty"), ("x", "'x' is no number"), ("nan", "no number"), ("1e999", "")]
+    ("cell", "told"),
+    [("", "the cell is empty"), ("x", "'x' is no number"), ("nan", "no number"), ("1,5", "decimals have a point"), ("1e999", "")],
 )
 def test_a_cell_that_is_no_number_is_its_rows_problem(cell: str, told: str) -> None:
     item = row(["id", "a", "b", "c"], ["n", cell, "1", "2"], ports=(X,))

@@ -118,6 +118,11 @@ def test_what_is_wrong_with_a_record_is_told_of_it(tmp_path: Path, name: str, da
         ("m.jsonl.gz", gzip.compress(b'{"a":1}\n' * 500)[:-9], "ends in the middle"),
         ("m.jsonl.gz", b"\x1f\x8b\x08" + b"x" * 90, "damaged gzip"),
         ("m.parquet", b"PAR1 but no more", "no Parquet"),
+        ("m.csv", b"PK\x03\x04" + b"x" * 90, "files of Excel"),
+        ("m.jsonl.zst", b"\x28\xb5\x2f\xfd" + b"x" * 90, "zstd"),
+        ("m.json", b'{\n  "text": "a"\n}', "over several lines"),
+        ("m.csv", b"text\ra\rb\r", "CR alone"),
+        ("m.csv", b'"text" , "id"\n"a",1\n', "a space before a quote"),
         ("m.parquet.gz", gzip.compress(b"PAR1"), "Parquet in gzip"),
     ],
 )

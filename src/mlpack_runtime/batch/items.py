@@ -233,7 +233,8 @@ def _spelled(text: str, name: str) -> float:
     except ValueError:
         value = float("nan")
     if value != value or value in (float("inf"), float("-inf")):
-        raise RequestError(f"{quoted(text)} is no number for the input {quoted(name)}" + ("" if text else ": the cell is empty"))
+        why = ": the cell is empty" if not text else ": decimals have a point" if "," in text else ""
+        raise RequestError(f"{quoted(text)} is no number for the input {quoted(name)}{why}")
     return value
 
 

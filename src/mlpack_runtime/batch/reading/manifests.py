@@ -39,6 +39,16 @@ if TYPE_CHECKING:
 PARQUET = b"PAR1"
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_OTHERS = (
+    (b"PK\x03\x04", "a zip, which files of Excel are too: save the table as CSV, or unpack it"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd: of compressed manifests those in gzip are read"),
+    (b"BZh", "compressed with bzip2: of compressed manifests those in gzip are read"),
+    (b"\xfd7zXZ", "compressed with xz: of compressed manifests those in gzip are read"),
+    (b"Obj\x01", "Avro: write it as Parquet or JSON Lines"),
+    (b"ORC", "ORC: write it as Parquet or JSON Lines"),
+    (b"ARROW1", "Arrow's own format: write it as Parquet"),
+)
+"""What other files begin with, and what they are."""
 _DELIMITERS = (",", ";", "\t")
 _LOOK = 1000
 """Records between two looks at the clock while a plan is made."""
@@ -53,6 +63,9 @@ def open_manifest(source: "Source", kind: str, most: int) -> "Manifest":
         from mlpack_runtime.batch.reading.parquet import ParquetManifest
 
         return ParquetManifest(source)
+    other = next((what for mark, what in _OTHERS if first.startswith(mark)), "")
+    if other:
+        raise BatchError(f"{source.uri} is {other}")
     packed = first.startswith(MAGIC)
     if packed:
         first = next(unzipped(source.chunks(0), source.uri), b"")
@@ -66,6 +79,10 @@ def open_manifest(source: "Source", kind: str, most: int) -> "Manifest":
     text = first.removeprefix(_BOM).lstrip()
     if kind != "csv" and text.startswith(b"["):
         raise BatchError(f"{source.uri} is a JSON array: a manifest has one request a line (jq -c '.[]' {source.uri})")
+    if kind != "csv" and text.partition(b"\n")[0].strip() == b"{":
+        raise BatchError(
+            f"{source.uri} has a JSON value over several lines: a manifest has one request a line (jq -c . {source.uri})"
+        )
     if not kind and text and not text.startswith(b"{"):
         raise BatchError(f"{source.uri} is neither JSON Lines nor Parquet, and its name does not end as CSV's does: say its format")
     start = len(_BOM) if first.startswith(_BOM) else 0
@@ -153,6 +170,8 @@ class CsvManifest(_Text):
         first = next(self._lines(start), (b"", 0, 0))[0]
         if first is None:
             raise BatchError(f"{source.uri}: the first line has more than {most} bytes; CSV begins with the names of its columns")
+        if b"\r" in first:
+            raise BatchError(f"{source.uri}: its lines end with CR alone, as old Macs wrote them: save it with LF or CR LF")
         counts = {mark: first.count(mark.encode()) for mark in _DELIMITERS}
         self._delimiter = max(_DELIMITERS, key=lambda mark: counts[mark]) if any(counts.values()) else ","
         head = next(self._rows(start, 0, 0), None)
@@ -163,6 +182,11 @@ class CsvManifest(_Text):
             raise BatchError(f"{source.uri}: its first line is no line of names: {record.problem}")
         assert isinstance(record.value, list)
         self.columns = [str(name).strip() for name in record.value]
+        odd = next((name for name in self.columns if '"' in name), None)
+        if odd is not None:
+            raise BatchError(
+                f"{source.uri} has a column {quoted(odd)}: a space before a quote makes it part of the name. Leave it out"
+            )
         twice = next((name for at, name in enumerate(self.columns) if name in self.columns[:at]), None)
         if twice is not None:
             raise BatchError(f"{source.uri} has two columns {quoted(twice)}: give each a name of its own")
