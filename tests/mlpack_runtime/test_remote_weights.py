@@ -359,6 +359,10 @@ def test_an_address_with_a_query_is_the_object_itself(server: WeightServer) -> N
     exact = source_at(f"{server.address}/w/{hashlib.sha256(DATA).hexdigest()}")
     assert exact.read(0, 100) == DATA
     exact.close()
+    server.objects[f"/{weights_of().digest[:2]}/{weights_of().digest}"] = DATA
+    template = source_at(f"{server.address}/{{digest:2}}/{{digest}}")
+    assert template.read(0, 100) == DATA
+    template.close()
     plain, signed = source_at(f"{server.address}/w"), source_at(f"{server.address}/signed/object?X-Amz-Signature=secret")
     assert plain.read(16, 16) == DATA[16:32]
     assert signed.read(0, 100) == DATA
@@ -399,7 +403,17 @@ def test_a_server_without_ranges_is_told_at_once(server: WeightServer) -> None:
     assert not caught.value.passing
 
 
-@pytest.mark.parametrize("address", ["ftp://x/y", "bucket/prefix", "https://", "s3://", "http://user@host/x"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ftp://x/y",
+        "bucket/prefix",
+        "https://",
+        "s3://",
+        "http://user@host/x",
+        "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/mine",
+    ],
+)
 def test_an_address_that_is_none(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     with pytest.raises(WeightsError, match="address"):

@@ -51,7 +51,7 @@ class Weights:
             raise ValueError("a digest is not 64 hexadecimal digits")
         if len(self.parts) != -(-self.size_bytes // self.part_bytes):
             raise ValueError(f"{len(self.parts)} parts of {self.part_bytes} bytes are not {self.size_bytes} bytes")
-        self.source: str = environment.get("MLPACK_WEIGHTS") or row["from"]
+        self.source: str = environment.get("MLPACK_WEIGHTS", "").strip() or row["from"]
         told = [place for place in environment.get("MLPACK_WEIGHTS_CACHE", "").split(":") if place]
         self.cache: list[str] = told or list(row["cache"])
         if strange := next((place for place in self.cache if place != MEMORY and not os.path.isabs(place)), None):

@@ -3,6 +3,7 @@
     s3://bucket/prefix            PREFIX/DIGEST, with signed requests
     https://host/prefix           PREFIX/DIGEST: CloudFront, any server that takes ranges
     ADDRESS/DIGEST                this very object, such as a registry's blob
+    .../{digest:2}/{digest}       with the digest, and its first two digits, put in: the blobs of a registry
     https://host/path?signature   this very object: a presigned address
 
 Promises: any thread may read; what could pass is told apart from what could not. A signature never stands in a message.
@@ -46,11 +47,13 @@ class S3Object:
         from mlpack_runtime.aws import signed
 
         try:
-            _, self._bucket, prefix = split_uri(address, "s3")
+            _, self._bucket, key = split_uri(_of(address, digest), "s3")
+            if self._bucket.startswith("arn:"):
+                raise AwsError(f"{address!r} is an ARN: name an access point by its alias, which ends in -s3alias")
             self._client = signed.S3(attempts=1)  # `download` tries again, and knows how often
         except AwsError as error:
             raise WeightsError(f"the weights' address: {error}") from None
-        self._key = prefix if prefix.endswith(digest) else f"{prefix}/{digest}" if prefix else digest
+        self._key = key
         self._hint = hint
         self.where = f"s3://{self._bucket}/{self._key}"
 
@@ -77,8 +80,7 @@ class HttpObject:
 
     def __init__(self, address: str, digest: str, hint: str) -> None:
         self._hint = hint
-        path, mark, _ = address.partition("?")
-        self._place = _place(address if mark or path.endswith(digest) else f"{path.rstrip('/')}/{digest}")
+        self._place = _place(_of(address, digest))
         scheme, host, port, path = self._place
         self.where = f"{scheme}://{credentials.host_header(host, port, scheme)}{path.partition('?')[0]}"
         self._idle: list[wire.Connection] = []
@@ -140,6 +142,14 @@ def open_source(weights: "Weights") -> "Source":
         return HttpObject(weights.source, weights.digest, weights.hint)
     shown = weights.source.partition("?")[0][:100]
     raise WeightsError(f"the weights' address is {shown!r}: s3://bucket/prefix or https://host/prefix is needed")
+
+
+def _of(address: str, digest: str) -> str:
+    """The address of the object with this digest."""
+    if "{digest" in address:
+        return address.replace("{digest:2}", digest[:2]).replace("{digest}", digest)
+    path, mark, _ = address.partition("?")
+    return address if mark or path.endswith(digest) else f"{path.rstrip('/')}/{digest}"
 
 
 def _place(address: str) -> "tuple[str, str, int, str]":

@@ -64,8 +64,11 @@ def deployment(release: Release, blobs: Blobs) -> dict[str, str]:
             bucket, _, key = uri.removeprefix("s3://").partition("/")
             values |= {f"{prefix}s3_bucket": bucket, f"{prefix}s3_key": key}
     beside = f"artifacts/{artifact.candidate}/weights/"
-    if outside := next((blob for path, blob in sorted(release.files.items()) if path.startswith(beside)), None):
-        values["weights"] = blobs.uri(outside)
+    outside = sorted({blob.hex: blobs.uri(blob) for path, blob in release.files.items() if path.startswith(beside)}.items())
+    if outside:  # of several models each has its own
+        name, uri = outside[0]
+        several = uri.replace(f"{name[:2]}/{name}", "{digest:2}/{digest}").replace(name, "{digest}")
+        values["weights"] = uri if len(outside) == 1 else several
     if image := release.images.get(artifact.candidate):
         values["image_uri"] = image
     return values
