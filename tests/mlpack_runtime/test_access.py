@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.runtime.several_packages import several
 from tests.support.runtime.tiny_packages import affine, package
 from tests.support.runtime.token_issuer import Signer
 
@@ -426,3 +427,29 @@ def test_hook_errors_are_a_metric() -> None:
     described: Any = type("Described", (), dict.fromkeys(("name", "version", "variant", "target"), "x"))
     line = json.loads(telemetry.line(record, described))
     assert {"Name": "hook_errors", "Unit": "Count"} in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]
+
+
+def test_a_package_of_several_models_asks_before_it_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = several(tmp_path / "several")
+    for path in (root / "models").glob("*/model.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "authorize": KEYS, "cors": CORS}))
+    monkeypatch.setattr(model, "ROOT", str(root))
+    service = open_service()
+    closed = [
+        ("POST", "/v2/repository/index"), ("GET", "/v2/repository/index"), ("POST", "/v2/repository/models/wide/load"),
+        ("POST", "/v2/repository/models/wide/unload"), ("GET", "/v2"), ("GET", "/v2/models/wide"), ("GET", "/v2/models/nobody"),
+        ("POST", "/v2/models/nobody/infer"), ("POST", "/v2/models/wide/infer"), ("POST", "/v2/models/affine/infer"), ("POST", "/"),
+    ]  # fmt: skip
+    for method, path in closed:
+        reply = service.http(method, path, PAGE, b"{}")
+        assert told(reply) == (401, "Unauthorized"), (method, path)
+        assert reply.headers["access-control-allow-origin"] == PAGE["origin"]
+        assert "wide" not in reply.body.decode()
+    assert service.http("GET", "/v2/models/wide/ready", {}, b"").status == 200
+    assert [ask(service, path=path, x_api_key=KEY).status for path in ("/", "/v2/repository/index")] == [200, 200]
+    assert service.http("POST", "/v2/repository/index", {"x-api-key": KEY}, b"").status == 200
+    preflight = {**PAGE, "access-control-request-method": "POST"}
+    assert [service.http("OPTIONS", path, preflight, b"").status for path in ("/v2/models/wide/infer", "/v2/repository/index")] == [
+        204,
+        204,
+    ]

@@ -185,3 +185,23 @@ def test_the_default_models_weights_are_begun_early(tmp_path: Path, runtime: Pat
     assert place in start._BEGUN
     with pytest.raises(ModelError, match="the weights' address is 'nowhere'"):
         start.provider(place, "model.onnx.data")
+
+
+def test_models_that_ask_callers_otherwise_cannot_be_one(tmp_path: Path, runtime: Path) -> None:
+    one, two = member(tmp_path, runtime, "one"), member(tmp_path, runtime, "two")
+    keys = {"api_keys": {"digests": {"a": "0" * 64}}}
+    _say(one, authorize=keys)
+    with pytest.raises(PackError, match=r"^models\.two: serve\.authorize is another one than that of one"):
+        put(tmp_path / "differ", one, two)
+    _say(two, authorize=keys)
+    settings = json.loads((put(tmp_path / "alike", one, two).code / "model/model.json").read_bytes())
+    assert settings["authorize"] == keys
+    assert "cors" not in settings
+
+
+def _say(one: Member, **more: Any) -> None:
+    """Put further keys into a package's model.json."""
+    path = one.root / "model/model.json"
+    described = json.loads(path.read_bytes())
+    path.unlink()
+    path.write_text(json.dumps({**described, **more}))

@@ -66,6 +66,8 @@ class Several(Service):
         with self.shelf.use(self.default) as opened:
             self._first: Service = opened.service
             self.model = self._first.model
+        self.access = self._first.access
+        """The same for all models of a package: it is not put together otherwise."""
 
     def equip(self, room: "JsonRoom", watch: "Observe | None") -> None:
         """What every model's service has, those in memory included: room for JSON, and who counts requests."""
@@ -90,6 +92,9 @@ class Several(Service):
 
         def answer() -> Reply:
             _, parts = routes.split(path)
+            early = self._let_in(method, path, headers, parts)
+            if early is not None:
+                return early
             if parts is not None and parts[:1] == ["repository"]:
                 return self._repository(method, parts[1:], body)
             if parts == [] or (parts is None and routes.parts_of(path) == [] and method != "POST"):
@@ -108,7 +113,20 @@ class Several(Service):
 
         reply = self._guarded(answer, request_id, headers)
         reply.headers.setdefault(telemetry.TRACE_HEADER, telemetry.trace_id(headers))
+        if self.access is not None:
+            self.access.mark(headers, reply.headers)
         return reply
+
+    def _let_in(self, method: str, path: str, headers: "Mapping[str, str]", parts: "list[str] | None") -> "Reply | None":
+        """The answer to a preflight. Raises RequestError for a stranger who asks what no model's own service answers: that asks."""
+        if self.access is None:
+            return None
+        early = self.access.cors.preflight(method, headers) if self.access.cors is not None else None
+        if early is not None:
+            return Reply(204, b"", early)
+        if not (parts and parts[0] == "models" and parts[-1] == "infer" and parts[1:2][0] in self.index):
+            self.access.check(method, path, headers)
+        return None
 
     def value(self, value: object, request_id: str = "", check: "Check | None" = None) -> Reply:
         """As Service's. `model_name` of an object says which model, as in the protocol's own form for gRPC."""

@@ -107,12 +107,25 @@ def together(members: tuple[Member, ...], target: Target, names: tuple[str, str]
         "inputs": first["inputs"],
         "outputs": first["outputs"],
         "tokenizer": None,
+        **_access(code / "models", rows),
         **TARGETS[target.kind].settings(target.config),
     }
     (code / "model" / "model.json").write_bytes(digest.canonical_json(settings))
     if (code / "models" / names[1] / "weights.json").is_file():  # begun before anything is imported, as of one model
         (code / "model" / "weights.json").write_text(f'{{"at":"../models/{names[1]}"}}')
     return Together(runtime=runtime, model=model, code=code, version=version, settings=settings)
+
+
+def _access(models: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Who may ask, and which pages: one answer for the package, which lists and loads models as well. PackError for several."""
+    told = {name: json.loads((models / name / "model.json").read_bytes()) for name in names}
+    first, *_ = told
+    for key in ("authorize", "cors"):
+        for name, settings in told.items():
+            if settings.get(key) != told[first].get(key):
+                how = "and one package asks one way: build both with the same"
+                raise PackError(f"models.{name}: serve.{key} is another one than that of {first}, {how}")
+    return {key: told[first][key] for key in ("authorize", "cors") if told[first].get(key)}
 
 
 def _lay_out(member: Member, model: Path, code: Path) -> int:
