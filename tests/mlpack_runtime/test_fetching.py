@@ -354,6 +354,10 @@ def test_tls_proves_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             with pytest.raises(RequestError, match="no certificate for its name") as caught:
                 fetching.fetch(url, policy, network=how)
             assert caught.value.status == 502
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
+        monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+        with pytest.raises(RequestError, match="no certificate authorities"):
+            fetching.fetch(f"https://{HOST}/a.png", policy, network=LocalNetwork(host, names))
     with serving() as plain, pytest.raises(RequestError, match=r"within 0.2 s"):
         fetching.fetch(f"https://{HOST}/a.png", Policy({**HTTP, "timeout_s": 0.2}), network=LocalNetwork(plain, names, authority))
 

@@ -69,6 +69,8 @@ def test_a_classifier_of_waveforms(tmp_path: Path) -> None:
     assert task is not None
     assert (task["sound"]["rate"], task["sound"]["normalize"], task["window_s"], task["top_k"]) == (8000, False, 5.0, 2)
     assert runtime_settings.modules(task, {}) == ("tasks.audio_classification",)
+    engines = [("engine", "aws"), ("tensorrt-rtx", "engine-cuda", "aws"), ("tensorrt-lean", "aws")]
+    assert [runtime_settings.needs(task, own) for own in engines] == [(), (), ("engine",)]
 
 
 def test_a_classifier_of_spectra(tmp_path: Path) -> None:

@@ -38,9 +38,12 @@ def modules(task: Mapping[str, Any] | None, further: Mapping[str, Any]) -> tuple
     return (*own, *(MODULES[key] for key in further if key in MODULES), *around.modules(further.get("around")))
 
 
-def needs(task: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """What a task's package is made of beside its target's own, by names of the table of wheels."""
-    return ("pictures",) if task and tasks.TASKS[task["name"]].media == "image" else ()
+def needs(task: Mapping[str, Any] | None, own: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """What a task's package is made of beside its target's `own`, by names of the table of wheels."""
+    media = tasks.TASKS[task["name"]].media if task else None
+    if media == "audio":  # its graphs run on the processor, also where the model runs under TensorRT
+        return () if {"engine", "engine-cuda"} & set(own) else ("engine",)
+    return ("pictures",) if media == "image" else ()
 
 
 def _urls(serve: Serve, task: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -107,8 +107,7 @@ def download(url: str, policy: "Policy", most: int, until_s: float, network: "Ne
             raise _failed(f"the URL's host did not answer as HTTP has it ({type(error).__name__})") from None
         except OSError as error:
             # The system's own words would say which address was asked, and how it answered.
-            what = "has no certificate for its name that is trusted here" if _is_certificate(error) else "could not be reached"
-            raise _failed(f"the URL's host {what}") from None
+            raise _failed(f"the URL's host {_why(error, network or _INTERNET)}") from None
         if answer.status not in _LEADS_ON:
             return body, (answer.getheader("content-type") or "").partition(";")[0].strip().lower()
         location = policy.locate(_place(answer), location)
@@ -213,7 +212,11 @@ def _too_large(most: int) -> RequestError:
     )
 
 
-def _is_certificate(error: OSError) -> bool:
+def _why(error: OSError, network: Network) -> str:
     from ssl import SSLCertVerificationError
 
-    return isinstance(error, SSLCertVerificationError)
+    if not isinstance(error, SSLCertVerificationError):
+        return "could not be reached"
+    if network.trusts_nobody():
+        return "cannot be trusted: this machine has no certificate authorities (SSL_CERT_FILE names a file of them)"
+    return "has no certificate for its name that is trusted here"

@@ -68,6 +68,16 @@ class Network:
         context.set_alpn_protocols(["http/1.1"])
         return context
 
+    def trusts_nobody(self) -> bool:
+        """Whether this machine has no authorities at all, as small images do."""
+        from os import listdir
+        from os.path import isdir
+        from ssl import get_default_verify_paths
+
+        paths = get_default_verify_paths()
+        folder = paths.capath if paths.capath and isdir(paths.capath) else None
+        return not paths.cafile and not (folder and listdir(folder))
+
     def is_public(self, address: str) -> bool:
         """Whether an address may be asked."""
         return is_public(ip_address(address))

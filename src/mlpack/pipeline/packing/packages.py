@@ -177,7 +177,13 @@ class Packages:
         further = runtime_settings.settings(self._recipe, task, signature)
         weights = self._recipe.serve.weights if TARGETS[target.kind].device == "cpu" else None  # an engine has its own
         modules = (*runtime_settings.modules(task, further), *(["remote.start"] if weights else []))
-        runtime = self._runtime(target, python, text=tokenizer is not None, modules=modules, more=runtime_settings.needs(task))
+        runtime = self._runtime(
+            target,
+            python,
+            text=tokenizer is not None,
+            modules=modules,
+            more=runtime_settings.needs(task, TARGETS[target.kind].needs(target.config)),
+        )
         entry, notes = self._runtime_entry(runtime, target, python)
         if task is None and (why := tasks.untold(self._recipe, candidate.steps, signature)) is not None:
             notes = (*notes, why)
