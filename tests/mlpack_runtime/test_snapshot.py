@@ -120,12 +120,13 @@ def test_clients_and_credentials_of_a_snapshot_are_forgotten(monkeypatch: pytest
 
 
 class Platform:
-    """The Runtime API with a snapshot: `asked` are the requests in their order."""
+    """The Runtime API with a snapshot: `asked` are the requests in order. There is one event for each of `instances`."""
 
-    def __init__(self, refuse: bool = False) -> None:
+    def __init__(self, refuse: bool = False, instances: int = 1) -> None:
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
         self.ports: list[int] = []
         self.answered = threading.Event()
+        self.instances = instances
         platform = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -140,6 +141,9 @@ class Platform:
                 body = b'{"inputs": {"pixels": [[1, 2, 3, 4]], "marks": [2]}}'
                 self.send_response(403 if refuse else 200)
                 self.send_header("Lambda-Runtime-Aws-Request-Id", "1")
+                self.send_header("Lambda-Runtime-Deadline-Ms", "9999999999999")
+                self.send_header("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:eu-west-1:1:function:f")
+                self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -147,7 +151,9 @@ class Platform:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 platform.asked.append(("POST", self.path, dict(self.headers), body))
-                platform.answered.set()
+                platform.instances -= 1
+                if not platform.instances:
+                    platform.answered.set()
                 self.send_response(202)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
