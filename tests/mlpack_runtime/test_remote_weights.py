@@ -235,6 +235,23 @@ def test_a_source_that_is_away_is_asked_for_some_seconds(tmp_path: Path) -> None
     assert final.asked.count(0) == 1
 
 
+def test_a_start_that_will_be_ended_says_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_INIT_S", -1.0)
+    said: list[str] = []
+    download.obtain(weights_of(cache=[str(tmp_path / "none"), "memory"]), Memory(), said.append).close()
+    assert said == []  # nobody ends the start of a container
+    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
+    download.obtain(weights_of(cache=[str(tmp_path)]), Memory(), said.append).close()
+    assert len(said) == 1
+    assert "of 7 parts of the weights are here after 0 s; Lambda ends a start after 10 s" in said[0]
+
+
+def test_a_mount_that_is_missing_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"efs cannot be written to \(No such file or directory\)"):
+        obtained(weights_of(cache=[str(tmp_path / "efs")]))
+    assert not (tmp_path / "efs").exists()
+
+
 # --- killed, and several at once ---------------------------------------------------------------------------------------
 
 _KILLED = """
@@ -448,6 +465,7 @@ def test_the_engine_computes_with_the_mapped_weights(tmp_path: Path, server: Wei
     told = answer(inside).replace("False", "True")
     assert answer(root, MLPACK_WEIGHTS=f"{server.address}/w") == told
     assert answer(root, MLPACK_WEIGHTS="http://127.0.0.1:9/w") == told  # out of the cache: nobody is asked
+    assert answer(root, MLPACK_WEIGHTS=f"{server.address}/w", MLPACK_WEIGHTS_CACHE="memory") == told
     refused = answer(root, MLPACK_WEIGHTS=f"{server.address}/nothing", MLPACK_WEIGHTS_CACHE=str(tmp_path / "inside"))
     assert refused.startswith("mlpack_runtime.model.ModelError: ")
     assert "nothing is there under the weights' digest" in refused

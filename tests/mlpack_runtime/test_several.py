@@ -244,6 +244,32 @@ def test_many_threads_share_a_shelf() -> None:
     assert most <= 2
 
 
+def test_whoever_comes_while_it_loads_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelves, "WAIT_S", 0.0)
+    go, tries = threading.Event(), list[str]()
+
+    def load(name: str) -> str:
+        tries.append(name)
+        assert go.wait(10)
+        return name
+
+    shelf, got = Shelf({"a": 1}, 1, load, lambda _: None), list[str]()
+
+    def ask() -> None:
+        with shelf.use("a") as value:
+            got.append(value)
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.05)
+    assert (shelf.state("a")[0], got) == ("loading", [])
+    go.set()
+    for thread in threads:
+        thread.join(10)
+    assert (tries, got) == (["a"], ["a"] * 3)
+
+
 def test_who_answers_requests_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shelves, "WAIT_S", 0.05)
     shelf = Shelf({"a": 2, "b": 2}, 2, str, lambda _: None)

@@ -18,6 +18,7 @@ RETRY_S = 5.0
 """For how long a model that could not be loaded is not tried again: each try would make others go."""
 WAIT_S = 10.0
 """How long a request waits for others to end, so that their model can be let go of."""
+_LOOK_S = 1.0
 LOADED, LOADING, ABSENT, UNLOADED, FAILED = "loaded", "loading", "absent", "unloaded", "failed"
 
 
@@ -112,10 +113,14 @@ class Shelf:
                 if slot.value is not None:
                     slot.users += 1
                     return slot.value
-                gone = [] if slot.state == LOADING else self._room(slot)
-                if slot.state == LOADING or gone is None:
-                    if not self._changed.wait(until_s - monotonic()) and monotonic() >= until_s and slot.state != LOADING:
+                if slot.state == LOADING:
+                    self._changed.wait(_LOOK_S)
+                    continue
+                gone = self._room(slot)
+                if gone is None:
+                    if monotonic() >= until_s:
                         raise ShelfError(f"no memory for model {name!r}: the others answer requests. Ask again in a moment", ABSENT)
+                    self._changed.wait(min(_LOOK_S, until_s - monotonic()))
                     continue
                 slot.state = LOADING
             self._fill(name, slot, gone)
