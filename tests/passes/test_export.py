@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from mlpack.graphs import check, files
 from mlpack.passes import export
-from mlpack.passes.export import Export, huggingface
+from mlpack.passes.export import Export, hf_tokenizer, huggingface
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,21 @@ def test_tokenizer_pads_to_batch_and_cuts_at_the_models_length(bert: Path, tmp_p
     tokenizer = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
     assert [len(row.ids) for row in tokenizer.encode_batch(["the cat", "a dog sat"])] == [5, 5]
     assert len(tokenizer.encode("the " * 100).ids) == 24
+
+
+def test_texts_of_xlnet_are_padded_on_the_left(bert: Path, tmp_path: Path) -> None:
+    for kind, side in (("xlnet", "left"), ("bert", "right")):
+        place, out = tmp_path / kind, tmp_path / f"{kind}-out"
+        place.mkdir()
+        out.mkdir()
+        tokenizer = Tokenizer.from_file(str(bert / "tokenizer.json"))
+        tokenizer.no_padding()
+        tokenizer.save(str(place / "tokenizer.json"))
+        (place / "config.json").write_text(json.dumps({"model_type": kind}))
+        hf_tokenizer.write(place, out, 30_000, None)
+        padding = Tokenizer.from_file(str(out / "tokenizer.json")).padding
+        assert padding["direction"] == side
+        assert padding["pad_token"] == "[PAD]"
 
 
 def test_plain_directory_keeps_its_own_output(tmp_path: Path) -> None:

@@ -126,14 +126,18 @@ def pooled(pooling: Pooling | None, model_dir: Path) -> Pooling | None:
 
 
 def padding_of(model_dir: Path, tokenizer: Any) -> dict[str, Any]:
-    """The padding token in the directory's other files, for a tokenizer that does not name one; else a usual one."""
+    """The padding token in the directory's other files, for a tokenizer that does not name one; else a usual one. And the side:
+    on the right the rows of every model that looks only at its mask are those of each text alone, but XLNet's head reads the last
+    place, padding or not, so that its texts are padded on the left, as transformers does."""
     token_config: Any = None
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if token_config is None and (model_dir / name).is_file():
             token_config = read_object(model_dir / name).get("pad_token")
+    config = read_object(model_dir / "config.json") if (model_dir / "config.json").is_file() else {}
+    side = {"direction": "left"} if config.get("model_type") == "xlnet" else {}
     token = token_config.get("content") if isinstance(token_config, dict) else token_config
     for candidate in (token, "[PAD]", "<pad>"):
         number = tokenizer.token_to_id(candidate) if isinstance(candidate, str) and candidate else None
         if number is not None:
-            return {"pad_id": number, "pad_token": candidate}
-    return {}
+            return {"pad_id": number, "pad_token": candidate, **side}
+    return side
