@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.support import small_packages
 from tests.support.command_line import run
+from tests.support.services.aws_server import REGION, AwsServer
 from tests.support.small_packages import HERE, packed
 
 import mlpack
@@ -123,3 +124,34 @@ def test_interrupt_keeps_what_is_answered(package: Path, tmp_path: Path) -> None
     assert [row["item"] for row in done] == sorted({row["item"] for row in done})
     assert not list(tmp_path.glob("out/.draft*"))
     assert json.loads((tmp_path / "out/claims/part-00000.json").read_text())["until"] == 0
+
+
+@pytest.mark.parametrize(("name", "lacking", "extra"), [("s3://b/m.jsonl", "botocore", "aws"), ("m.parquet", "pyarrow", "parquet")])
+def test_what_a_manifest_needs_is_named(name: str, lacking: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlpack.pipeline import batches
+
+    monkeypatch.setattr(batches, "find_spec", lambda module: None if module == lacking else object())
+    with pytest.raises(RecipeError, match=f"{lacking}, which is not installed here: .*{extra}"):
+        mlpack.run_batch(Path("/nowhere"), name)
+
+
+@pytest.mark.slow
+def test_parquet_and_s3_are_read_by_what_is_installed_here(
+    package: Path, tmp_path: Path, aws: AwsServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The package itself has neither pyarrow nor botocore."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = pyarrow.table({"id": ["a", "b"], "x": [[1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 0.0, 1.0]]})
+    parquet.write_table(table, tmp_path / "m.parquet")
+    assert run("run", package, "--batch", tmp_path / "m.parquet", "--results", tmp_path / "out") == ExitCode.OK
+    assert [row["id"] for row in lines(str(tmp_path / "out"))] == ["a", "b"]
+    client = aws.client("s3")
+    client.create_bucket(Bucket="lists", CreateBucketConfiguration={"LocationConstraint": REGION})
+    client.upload_file(str(tmp_path / "m.parquet"), "lists", "in/m.parquet")
+    capsys.readouterr()
+    result = mlpack.run_batch(package, "s3://lists/in/m.parquet", environ=os.environ | aws.environment)
+    assert (result.answered, result.failed) == (2, 0)
+    assert result.results.startswith("s3://lists/in/m.parquet.results/")
+    client.close()

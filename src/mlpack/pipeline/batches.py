@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from mlpack.core import distribution
 from mlpack.core.progress import Progress
 from mlpack.errors import MlpackError, PackError, RecipeError, ServiceError
 from mlpack.pipeline import output
@@ -27,7 +29,11 @@ _S3 = "s3://"
 
 
 def words_of(manifest: str, results: str | None, columns: Columns, format: str | None) -> tuple[str, ...]:  # noqa: A002 - its name in the interface
-    """The package's command line for a manifest."""
+    """The package's command line for a manifest. RecipeError where this installation lacks what the manifest needs."""
+    if (manifest.startswith(_S3) or (results or "").startswith(_S3)) and find_spec("botocore") is None:
+        raise RecipeError(f"{manifest}: S3 needs botocore, which is not installed here: {distribution.install('aws')}")
+    if (format == "parquet" or manifest.endswith(".parquet")) and find_spec("pyarrow") is None:
+        raise RecipeError(f"{manifest}: Parquet needs pyarrow, which is not installed here: {distribution.install('parquet')}")
     told = {name: names if isinstance(names, str) else list(names) for name, names in columns.items()}
     words = [_place(manifest)]
     words += ["--results", _place(results)] if results else []

@@ -2,7 +2,8 @@
 
     refused (4xx)       its error is its result
     failed (500, ...)   tried three times in all, then its error is its result
-    503                 not the item's fault (the device, memory, S3): tried again for some seconds, then the batch stops
+    503                 not the item's fault (the device, memory, S3): tried again for some seconds, then the batch stops; for
+                        minutes where others have the engine (`Overloaded`)
 
 Promises: one line an item, in the order in which they were handed in; the same item has the same trace id whoever asks.
 Will not: write.
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 TRIES = 3
 AWAY_TRIES = 6
+BUSY_TRIES = 300
+LONGEST_PAUSE_S = 8.0
 PAUSE_S = 0.5
 _ROOM_S = 600.0
 _KEPT = ("content-type", HEADER_LENGTH)
@@ -59,9 +62,9 @@ class Answerer:
                 break
             if reply.status == 503:
                 away += 1
-                if away == AWAY_TRIES:
+                if away == (BUSY_TRIES if _told(reply)[0] == "Overloaded" else AWAY_TRIES):
                     raise BatchError(f"item {item.number}: {_told(reply)[1]}", 3)
-                self._wait(PAUSE_S * 2.0 ** (away - 1))
+                self._wait(min(LONGEST_PAUSE_S, PAUSE_S * 2.0 ** min(away - 1, 9)))
                 continue
             tries += 1
             if tries == TRIES:

@@ -95,7 +95,7 @@ class LocalFolder:
         return sorted(f"{folder}/{name}" if folder else name for name in rows if name.startswith(begin) and name[0] != ".")
 
     def _write(self, data: bytes) -> str:
-        draft = self._path(f"{_DRAFT}{os.getpid()}-{os.urandom(8).hex()}")
+        draft = self._path(f"{_DRAFT}{os.urandom(8).hex()}-{os.getpid()}-{os.uname().nodename}")
         try:
             with open(draft, "xb") as stream:
                 stream.write(data)
@@ -120,8 +120,10 @@ class LocalFolder:
 
 
 def _runs(draft: str) -> bool:
-    """Whether the process that is writing a draft is there still."""
-    return os.path.exists(f"/proc/{draft.removeprefix(_DRAFT).partition('-')[0]}")
+    """Whether the process that is writing a draft is there still, or may be, on another machine that shares the folder."""
+    _, _, process = draft.removeprefix(_DRAFT).partition("-")
+    number, _, machine = process.partition("-")
+    return machine != os.uname().nodename or os.path.exists(f"/proc/{number}")
 
 
 def _settle(folder: str) -> None:
