@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import random
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tools import tryout
 from mlpack.errors import ExitCode
 from mlpack.recipe import processors
 from mlpack.store.local import Store
+from mlpack.targets.format import bytecode
 from mlpack.targets.shipped import unpack
 from mlpack_runtime import model
 from mlpack_runtime.limits import Limits
@@ -160,10 +162,44 @@ def test_labels_are_those_of_a_pipeline(tmp_path: Path, store: Store, monkeypatc
         assert [each["score"] for each in got] == pytest.approx([each["score"] for each in wanted], abs=1e-4), at
         seen.add(got[0]["label"])
     assert len(seen) > 1
+    reads_every_format(Path(model.ROOT))
     files = [text(file(image)) for image in pictures(8)]
     single = [ask(service, {"inputs": each}) for each in files]
     for one, other in zip(ask(service, {"inputs": files}), single, strict=True):
         assert [each["label"] for each in one] == [each["label"] for each in other]
+
+
+READ = """
+import base64, json, sys
+sys.path[:0] = [sys.argv[1]]
+from mlpack_runtime import model
+from mlpack_runtime.limits import Limits
+from mlpack_runtime.pictures import reading
+model.ROOT = sys.argv[1]
+for line in sys.stdin:
+    print(base64.b64encode(reading.pixels_of(base64.b64decode(line), "image", Limits({}, {})).tobytes()).decode())
+assert sys.modules["PIL"].__file__.startswith(sys.argv[1])
+"""
+
+
+def reads_every_format(root: Path) -> None:
+    """The package's own Pillow, which is slimmed, in the package's own Python: JPEG with XMP, palettes, animations, EXIF in PNG."""
+    from PIL import Image, ImageOps
+
+    image, exif = scene(48, 32), Image.Exif()
+    exif[0x0112] = 8
+    files = [file(image, "JPEG", xmp=b'<x tiff:Orientation="6"/>'), file(image, "PNG", exif=exif), file(image.convert("P"), "GIF")]
+    files += [file(image.convert("LA")), file(image, "WEBP", lossless=True, exif=exif), file(image.convert("CMYK"), "JPEG")]
+    files += [file(image, kind, save_all=True, append_images=[scene(48, 32, 1)]) for kind in ("WEBP", "GIF")]
+    (extension,) = (root / "site/PIL").glob("_imaging.cpython-*")
+    digits = extension.name.split("-")[1]
+    python = bytecode.interpreter(f"{digits[0]}.{digits[1:]}")
+    assert python is not None
+    lines = "".join(f"{text(each)}\n" for each in files)
+    command = [str(python.path), "-I", "-S", "-c", READ, str(root)]
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=True)
+    expected = [text(ImageOps.exif_transpose(opened(each)).convert("RGB").tobytes()) for each in files]
+    assert done.stdout.splitlines() == expected
 
 
 def test_a_network_of_free_sizes_has_its_labels(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

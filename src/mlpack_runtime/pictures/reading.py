@@ -117,6 +117,9 @@ def _plugin(module: str, name: str) -> "Any":
         hooks.extend_path()
         __import__(f"PIL.{module}")
         sys.modules["PIL.Image"].MAX_IMAGE_PIXELS = None  # type: ignore[attr-defined]  # the limit here is smaller, and no warning
+        sys.modules["warnings"].filterwarnings(
+            "ignore", module=r"PIL\."
+        )  # of odd palettes and EXIF, which would be bare lines in a log
         _READY[name] = getattr(sys.modules[f"PIL.{module}"], name)
     return _READY[name]
 
