@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import random
 import subprocess
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import transformers
+from tests.support import outcomes
 from tests.support.models.picture_models import saved
 from tests.support.runtime.pictures import file, picture, scene
+from tests.support.runtime.tiny_packages import package
 from tools import tryout
 
+from mlpack.core.records import Budgets, Signature, Source, TensorSpec
+from mlpack.core.serving import Serve
 from mlpack.errors import ExitCode
-from mlpack.recipe import processors
+from mlpack.recipe import processors, tasks
 from mlpack.store.local import Store
 from mlpack.targets.format import bytecode
 from mlpack.targets.shipped import unpack
@@ -30,7 +37,7 @@ from mlpack_runtime.pictures.shaping import Shaper
 from mlpack_runtime.service import Service, open_service
 
 SAMPLES = 100
-SIZES = [(1, 1), (2, 3), (3, 2), (5, 300), (300, 5), (31, 200), (224, 224), (225, 223), (320, 240), (241, 321), (500, 20), (64, 64)]
+SIZES = [(1, 1), (2, 3), (3, 2), (5, 300), (300, 5), (224, 224), (241, 321), (64, 63)]
 LIMITS = Limits({}, {})
 
 
@@ -146,7 +153,7 @@ def test_inputs_are_those_of_the_processors(name: str, tmp_path: Path) -> None:
             assert got.shape == wanted.shape, (options, width, height)
             worst, compared = max(worst, float(np.abs(got / made.factors[0] - wanted / made.factors[0]).max())), compared + 1
         assert worst < 0.02, options  # of 255
-        assert compared >= 6
+        assert compared >= 4
 
 
 def test_labels_are_those_of_a_pipeline(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,10 +209,51 @@ def reads_every_format(root: Path) -> None:
     assert done.stdout.splitlines() == expected
 
 
-def test_a_network_of_free_sizes_has_its_labels(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def packed(folder: Path, loaded: Any, sides: tuple[int | str, int | str], monkeypatch: pytest.MonkeyPatch, **serve: Any) -> Service:
+    """A service of the model in `folder`, exported and packed without a whole build, which takes ten times as long. `sides`: of its
+    input, where they are numbers, fixed."""
+    names = ["logits", *(["pred_boxes"] if hasattr(loaded, "bbox_predictor") else [])]
+
+    class Outputs(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = loaded
+
+        def forward(self, pixel_values: torch.Tensor) -> Any:
+            made = self.model(pixel_values=pixel_values)
+            return tuple(made[name] for name in names)
+
+    def graph(path: Path) -> Path:
+        example = torch.zeros(2, 3, *(side if isinstance(side, int) else 64 for side in sides))
+        free = {0: "batch", **{at + 2: side for at, side in enumerate(sides) if isinstance(side, str)}}
+        axes = {"pixel_values": free, **{name: {0: "batch"} for name in names}}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporter's own age, and of sizes that are fixed
+            torch.onnx.export(
+                Outputs().eval(), (example,), str(path), input_names=["pixel_values"], output_names=names, dynamo=False,
+                dynamic_axes=axes,
+            )  # fmt: skip
+        return path
+
+    def spec(port: Any) -> TensorSpec:
+        return TensorSpec(name=port.name, dtype="float32", shape=tuple(port.shape))
+
+    root = package(folder / "package", graph)
+    monkeypatch.setattr(model, "ROOT", str(root))
+    ports = open_service().model
+    signature = Signature(inputs=tuple(map(spec, ports.inputs)), outputs=tuple(map(spec, ports.outputs)))
+    source = Source(format="huggingface", reference="model")
+    recipe = dataclasses.replace(outcomes.recipe(Budgets()), root=folder, source=source, serve=Serve(**serve))
+    task = tasks.settings(recipe, (), signature, tokenized=False)
+    path = root / "model/model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "task": task}))
+    return open_service()
+
+
+def test_a_network_of_free_sizes_has_its_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     processor = transformers.ConvNextImageProcessor(size={"shortest_edge": 48}, crop_pct=0.875)
     loaded = saved(tmp_path / "model", "ResNet", processor)
-    service = built(tmp_path, store, (3, 48, 48), monkeypatch)
+    service = packed(tmp_path, loaded, ("height", "width"), monkeypatch)
     expected = pipeline("image-classification", loaded, processor)
     for at, image in enumerate(pictures(SAMPLES)):
         wanted, got = expected(image), ask(service, {"inputs": text(file(image))})
@@ -213,20 +261,24 @@ def test_a_network_of_free_sizes_has_its_labels(tmp_path: Path, store: Store, mo
         assert [each["score"] for each in got] == pytest.approx([each["score"] for each in wanted], abs=1e-4), at
 
 
-@pytest.mark.parametrize(
-    ("family", "more"),
-    [("Detr", ("inputs: {pixel_values: {shape: [batch, 3, height, width]}}",)), ("Yolos", ("serve: {image: {size: [64, 48]}}",))],
-)
-def test_objects_are_those_of_a_pipeline(
-    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, family: str, more: tuple[str, ...]
-) -> None:
-    size = {"height": 64, "width": 48} if family == "Yolos" else {"shortest_edge": 64, "longest_edge": 96}
-    processor = getattr(transformers, f"{family}ImageProcessor")(size=size)
-    loaded = saved(tmp_path / "model", family, processor)
-    service = built(tmp_path, store, (3, 64, 48), monkeypatch, *more)
+def same_objects(service: Service, loaded: Any, processor: Any) -> None:
+    """Held against a pipeline; what is there at all is known to be enough to tell."""
     expected, objects = pipeline("object-detection", loaded, processor), 0
     for image in pictures(SAMPLES):
         wanted = expected(image, threshold=0.3)
         agree(ask(service, {"inputs": text(file(image)), "threshold": 0.3}), wanted, image.size)
         objects += len(wanted)
     assert objects > SAMPLES
+
+
+def test_objects_are_those_of_a_pipeline(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    processor = transformers.DetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
+    loaded = saved(tmp_path / "model", "Detr", processor)
+    free = "inputs: {pixel_values: {shape: [batch, 3, height, width]}}"
+    same_objects(built(tmp_path, store, (3, 64, 48), monkeypatch, free), loaded, processor)
+
+
+def test_a_detector_of_one_size_has_the_objects_of_a_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    processor = transformers.YolosImageProcessor(size={"height": 64, "width": 48})
+    loaded = saved(tmp_path / "model", "Yolos", processor)
+    same_objects(packed(tmp_path, loaded, (64, 48), monkeypatch), loaded, processor)
