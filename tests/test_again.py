@@ -22,6 +22,7 @@ FIELDS: dict[str, tuple[str, str, set[str]]] = {
     "budgets.latency_p50": ("accuracy_drop: 0.5", "accuracy_drop: 0.5, latency_p50: 10s", set()),
     "budgets.latency_p95": ("accuracy_drop: 0.5", "accuracy_drop: 0.5, latency_p95: 10s", set()),
     "budgets.latency_p99": ("accuracy_drop: 0.5", "accuracy_drop: 0.5, latency_p99: 10s", set()),
+    "budgets.stages": ("accuracy_drop: 0.5", "accuracy_drop: 0.5, stages: {infer: 10s}", {"stages"}),
     "budgets.cold_start": ("accuracy_drop: 0.5", "accuracy_drop: 0.5, cold_start: 60s", set()),
     "budgets.package_size": ("accuracy_drop: 0.5", "accuracy_drop: 0.5, package_size: 900MB", set()),
     "budgets.peak_memory": ("accuracy_drop: 0.5", "accuracy_drop: 0.5, peak_memory: 9GB", set()),

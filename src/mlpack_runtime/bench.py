@@ -8,6 +8,8 @@
     {"op": "latency", "calls": [i...], "repeat": n} {"samples_ns": [...]}   the calls in order, n times over
     {"op": "throughput", "calls": [...], "seconds"} {"calls", "rows", "seconds"}
     {"op": "predict", "calls": [a, b], "out": P}    {"calls"}               calls a to b-1 into P.json and P.bin
+    {"op": "stages", "bodies": [...], "requests": n, "seconds": s}
+                                                    {"stages_ms": {stage: [...]}} of n requests in turn, or of what s seconds hold
     {"op": "memory"}                                {"peak_rss_bytes"}
     {"op": "quit"}                                  {}
 
@@ -21,6 +23,7 @@ from time import perf_counter_ns
 
 _BEGAN_NS = perf_counter_ns()
 
+import os  # noqa: E402
 import sys  # noqa: E402
 
 from mlpack_runtime import jsontext, model, ort  # noqa: E402
@@ -31,6 +34,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from mlpack_runtime.service import Service
 
 FAILED = 3
 _IMPORT_MS = (perf_counter_ns() - _BEGAN_NS) / 1e6
@@ -53,6 +58,7 @@ class Bench:
             # An empty file cannot be mapped; a list of texts has one.
             self._bytes = memoryview(mmap(stream.fileno(), 0, access=ACCESS_READ) if stream.tell() else b"")
         self._loaded: model.Model | None = None
+        self._service: Service | None = None
 
     @property
     def _model(self) -> model.Model:
@@ -109,6 +115,35 @@ class Bench:
             text.write(jsontext.dumps(described))
         return {"calls": len(described)}
 
+    def stages(self, command: "dict[str, Any]") -> "dict[str, Any]":
+        from mlpack_runtime.service import Service
+        from mlpack_runtime.telemetry import Record
+
+        if self._service is None:
+            self._service = Service(self._model)
+        service, taken, records = self._service, 0, list[Record]()
+        service.observe = records.append
+        bodies = [body.encode() for body in command["bodies"]]
+        stages: dict[str, list[float]] = {}
+        log, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)  # the lines of the log: whoever reads this process's answers does not read them
+        try:
+            end = perf_counter_ns() + int(command["seconds"] * 1e9)
+            while taken < command["requests"] and (taken < len(bodies) or perf_counter_ns() < end):
+                if service.around is not None and service.around.cache is not None:
+                    service.around.cache.forget()
+                reply = service.message({}, bodies[taken % len(bodies)], "", {})
+                if reply.status >= 400:
+                    raise BenchError(f"a request was answered with status {reply.status}: {bytes(reply.body[:500]).decode()}")
+                for stage, spent in records.pop().stages_ms.items():
+                    stages.setdefault(stage, []).append(spent)
+                taken += 1
+        finally:
+            os.dup2(log, 1)
+            os.close(log)
+            os.close(nowhere)
+        return {"stages_ms": {stage: spent for stage, spent in stages.items() if not stage.startswith("load_")}}
+
     def memory(self, _: "dict[str, Any]") -> "dict[str, Any]":
         with open("/proc/self/status", encoding="ascii") as stream:
             for line in stream:
@@ -156,6 +191,7 @@ OPERATIONS = {
     "latency": Bench.latency,
     "throughput": Bench.throughput,
     "predict": Bench.predict,
+    "stages": Bench.stages,
     "memory": Bench.memory,
     "quit": Bench.quit,
 }

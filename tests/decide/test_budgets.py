@@ -19,13 +19,36 @@ EVERY = Budgets(
 
 
 def test_every_budget_is_checked_once() -> None:
-    broken, kept = budgets.checks(result("int8"), EVERY, None, itself=False)
+    every = replace(EVERY, stages_ms={"infer": 5.0})
+    staged = result("int8", measurement=measurement(accuracy=accuracy(0.001), stages_ms={"infer": (1.0, 2.0, 3.0)}))
+    broken, kept = budgets.checks(staged, every, None, itself=False)
     assert (broken, len(kept)) == ([], len(fields(Budgets)) - 3)  # all but accept_estimates, confidence and isa
     broken, kept = budgets.checks(
-        result("int8", measurement=None, artifact=None, cost_per_million_usd=None), EVERY, None, itself=False
+        result("int8", measurement=None, artifact=None, cost_per_million_usd=None), every, None, itself=False
     )
     assert kept == []
     assert not any(check.known for check in broken)
+
+
+def _stage(limits: dict[str, float], **stages: tuple[float, ...]) -> tuple[list[budgets.Check], list[budgets.Check]]:
+    staged = result("int8", measurement=measurement(accuracy=accuracy(0.001), stages_ms=stages))
+    return budgets.checks(staged, Budgets(stages_ms=limits), None, itself=False)
+
+
+def test_a_stage_is_held_by_its_95th_percentile() -> None:
+    samples = tuple(float(number) for number in range(1, 101))
+    (broken,), (kept,) = _stage({"infer": 60.0, "decode": 100.0}, infer=samples, decode=samples)
+    assert broken.text == "stage infer p95 95.0 ms exceeds the budget of 60 ms (n=100)"
+    assert broken.excess == pytest.approx(95.05 / 60 - 1, abs=0.01)
+    assert kept.text.startswith("stage decode p95 95.0 ms fits the budget of 100 ms")
+
+
+def test_a_stage_that_did_not_take_place_keeps_no_budget() -> None:
+    (broken,), kept = _stage({"tokenize": 10.0}, decode=(1.0,), infer=(2.0,))
+    assert (kept, broken.known) == ([], False)
+    assert "it did not take place in the requests that were measured (decode, infer)" in broken.text
+    (broken,), _ = _stage({"tokenize": 10.0})
+    assert "stage tokenize p95 is not known" in broken.text
 
 
 PROVEN = Proof(how="static", why="its graph has no such product")

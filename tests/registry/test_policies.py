@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.registry.places import PLACES, empty_place
@@ -185,10 +186,21 @@ def test_an_alias_may_ask_for_a_proof(place: Place) -> None:
 
 @pytest.mark.parametrize("key", [each.name for each in dataclasses.fields(Budgets)])
 def test_every_budget_of_a_recipe_is_kept_as_it_was_set(key: str, place: Place) -> None:
-    value = {"isa": "proven", "accept_estimates": True}.get(key, 0.5 if not key.endswith("_bytes") else 7)
+    known: dict[str, Any] = {"isa": "proven", "accept_estimates": True, "stages_ms": {"infer": 5.0, "decode": 1.0}}
+    value = known.get(key, 0.5 if not key.endswith("_bytes") else 7)
     budgets = Budgets(**{key: value})  # type: ignore[arg-type]
     put(place, Policy(subject="minilm:prod", budgets=budgets), "alice")
     assert get(place, "minilm:prod").budgets == budgets
+
+
+def test_stages_are_budgets_of_an_alias_too(place: Place) -> None:
+    budgets = parse_budgets(["stages.infer=60ms", "latency_p95=20ms", "stages.decode=1ms"])
+    assert budgets == Budgets(latency_p95_ms=20.0, stages_ms={"decode": 1.0, "infer": 60.0})
+    put(place, Policy(subject="minilm:prod", budgets=budgets), "alice")
+    assert as_json(get(place, "minilm:prod"))["budgets"] == {"latency_p95_ms": 20.0, "stages_ms": {"decode": 1.0, "infer": 60.0}}
+    for wrong in (["stages.inferr=60ms"], ["stages.infer=60"], ["stages=60ms"], ["stages.infer=1ms", "stages.infer=2ms"]):
+        with pytest.raises(RecipeError):
+            parse_budgets(wrong)
 
 
 def test_a_budget_of_nought_is_kept() -> None:

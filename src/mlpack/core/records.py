@@ -101,6 +101,8 @@ class Budgets:
     """Whether an estimate may keep a budget where nothing could be measured (a GPU, an emulated processor's accuracy)."""
     isa: str | None = None
     """`proven`: accuracy needs a `Proof`."""
+    stages_ms: Mapping[str, float] = field(default_factory=dict)
+    """Of `core.stages.STAGES`: the 95th percentile of each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,6 +297,8 @@ class Measurement:
     throughput_per_s: float
     peak_memory_bytes: int
     accuracy: Accuracy | None
+    stages_ms: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Of a request, by stage; empty where no budget asks for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

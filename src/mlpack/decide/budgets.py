@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from mlpack.core import stats
 from mlpack.core.records import Accuracy, Budgets, Estimate, Measurement, Result
+from mlpack.core.stages import SHARE
 from mlpack.core.text import words
 from mlpack.evaluation.metrics import METRICS
 
@@ -51,6 +52,8 @@ def checks(result: Result, budgets: Budgets, estimate: Estimate | None, *, itsel
     for share, limit in ((0.5, budgets.latency_p50_ms), (0.95, budgets.latency_p95_ms), (0.99, budgets.latency_p99_ms)):
         if limit is not None:
             results.append(_latency(measurement, share, limit, estimate, accept=budgets.accept_estimates))
+    for stage, limit in budgets.stages_ms.items():
+        results.append(_stage(measurement, stage, limit))
     if budgets.cold_start_ms is not None:
         samples = measurement.cold_start_ms if measurement else ()
         value = stats.median(samples) if samples else None
@@ -149,6 +152,21 @@ def _latency(measurement: Measurement | None, share: float, limit: float, estima
         return Check(fits=False, known=False, text=text)
     batch = "" if measurement.batch == 1 else f", batch {measurement.batch}"
     return _plain(label, stats.percentile(measurement.latency_ms, share), limit, words.ms, f" (n={n}{batch})")
+
+
+def _stage(measurement: Measurement | None, stage: str, limit: float) -> Check:
+    """The check of the p95 of a request's stage, which has no estimates."""
+    label = f"stage {stage} p95"
+    samples = measurement.stages_ms.get(stage, ()) if measurement else ()
+    if samples:
+        return _plain(label, stats.percentile(samples, SHARE), limit, words.ms, f" (n={len(samples)})")
+    check = _plain(label, None, limit, words.ms)
+    if measurement is None or not measurement.stages_ms:
+        return check
+    took_place = ", ".join(measurement.stages_ms)
+    return Check(
+        fits=False, known=False, text=f"{check.text}: it did not take place in the requests that were measured ({took_place})"
+    )
 
 
 def samples_that_tell(accuracy: Accuracy, limit: float | None) -> int | None:

@@ -13,7 +13,6 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import isfinite, isinf
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,12 @@ from mlpack.core import digest, entrypoint, machine
 from mlpack.core.digest import Digest
 from mlpack.core.records import Accuracy, Machine, Measurement, Recipe, Signature, Spread
 from mlpack.core.stats import CONFIDENCE
-from mlpack.errors import MeasureError, RecipeError
+from mlpack.errors import MeasureError
 from mlpack.evaluation import metrics
 from mlpack.evaluation.data import calls, sources
 from mlpack.evaluation.metrics.accuracy import AccuracyJudge
 from mlpack.graphs import files, trials
+from mlpack.pipeline import bodies
 from mlpack.pipeline.measuring import measure
 from mlpack.pipeline.measuring.measure import ChildError, Effort, Subject, Timings
 from mlpack.pipeline.packing.packages import Package, Packages, interpreter_of, subject_of
@@ -37,10 +37,6 @@ _ACCURACY_VERSION = 4
 """Raised when the same outputs would give another metric's value, or another interval of a drop."""
 _RESULT = "measurements.json"
 _EXCERPT_CALLS, _EXCERPT_BYTES = 4, 64 << 20
-_STRUCT_CODES = {"BOOL": "?", "FP16": "e", "FP32": "f", "FP64": "d"} | {
-    f"{sign}INT{8 << power}": letter if sign == "" else letter.upper() for sign in ("", "U") for power, letter in enumerate("bhiq")
-}
-"""Element types of the Open Inference Protocol as `struct` spells them. Importing numpy for one sample would take 0.2 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,43 +58,8 @@ class Data:
         return None if labels is None else tuple(labels)
 
     def sample(self, recipe: Recipe) -> dict[str, Any]:
-        """A request's JSON body: the recipe's example, else the first call, with texts as plain strings and tensors as in the
-        protocol."""
-        if recipe.serve.example is not None:
-            return dict(json.loads((recipe.root / recipe.serve.example).read_bytes()))
-        all_calls = self.calls
-        if "texts" in all_calls[0]:
-            first = all_calls[0]["texts"][0]
-            return {"text": first} if isinstance(first, str) else {"text": first[0], "text_pair": first[1]}
-        missing: dict[str, Any] | None = None
-        for call in all_calls:
-            inputs = [
-                {"name": name, "datatype": row["datatype"], "shape": row["shape"], "data": self._values(row)}
-                for name, row in call["inputs"].items()
-            ]
-            floats = [value for each in inputs for value in each["data"] if isinstance(value, float)]
-            if all(map(isfinite, floats)):
-                return {"inputs": inputs}
-            # JSON has no infinity, so such a call cannot be a request. A missing value is null in JSON.
-            if missing is None and not any(map(isinf, floats)):
-                missing = {"inputs": [{**each, "data": [None if v != v else v for v in each["data"]]} for each in inputs]}
-        if missing is not None:
-            return missing
-        raise RecipeError(
-            f"data.evaluation: all of its {len(all_calls)} calls hold infinite values, so none can be the JSON request that "
-            "the package is booted with: give one as serve.example, or clean the data"
-        )
-
-    def _values(self, row: Mapping[str, Any]) -> list[Any]:
-        import struct
-
-        with (self.dir / "calls.bin").open("rb") as stream:
-            stream.seek(row["offset"])
-            data = stream.read(row["size"])
-        if row["datatype"] == "BYTES":
-            return calls.strings(data)
-        code = _STRUCT_CODES[row["datatype"]]
-        return list(struct.unpack(f"<{row['size'] // struct.calcsize(code)}{code}", data))
+        """A request's JSON body: the recipe's example, else a call. RecipeError where no call is one."""
+        return bodies.sample(recipe, [] if recipe.serve.example is not None else self.calls, self.dir)
 
 
 def take_data(reference: str, signature: Signature, store: Store, roots: tuple[Path, ...], *, tokenised: bool) -> Data:

@@ -24,7 +24,7 @@ from mlpack.evaluation.metrics import expectations
 from mlpack.graphs import files
 from mlpack.graphs.facts import anatomy  # fmt: skip
 from mlpack.pipeline import calibration as calibrating
-from mlpack.pipeline import elsewhere, examine, output, reproduce, search, transform  # fmt: skip
+from mlpack.pipeline import elsewhere, examine, output, reproduce, search, stages, transform  # fmt: skip
 from mlpack.pipeline.booting import Tools
 from mlpack.pipeline.calibration import Calibration
 from mlpack.pipeline.ending import Contender, Contenders, Ending, Surroundings, decide_and_boot, float_measurements, results
@@ -309,6 +309,8 @@ def _measure(setting: _Setting, inputs: _Inputs, own: Contenders, searching: sea
     own = _search(setting, inputs, own, baseline, (bench, searching))
     with setting.progress.step(f"{target.id}: measure"):
         measurements = bench.measure(_packages_of(own), baseline.id, inputs.judging_data)
+        if inputs.plan.recipe.budgets.stages_ms:
+            measurements = stages.with_stages(bench, measurements, _packages_of(own), inputs.judging_data)
     return {
         **own,
         **{id_: _with(own[id_], found, cost_per_million_usd=_price(target, found)) for id_, found in measurements.items()},

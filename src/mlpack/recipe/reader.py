@@ -107,7 +107,8 @@ def schema(passes: Passes | None = None, targets: Targets | None = None) -> dict
 
 def budgets(written: Mapping[str, Any]) -> Budgets:
     """Budgets alone, in the words of a recipe (`latency_p95: 20ms`). RecipeError with every problem."""
-    from mlpack.recipe.schema import BudgetKeys, validated, wording
+    from mlpack.recipe.budget_keys import BudgetKeys
+    from mlpack.recipe.schema import validated, wording
 
     read = validated(BudgetKeys, dict(written))
     if isinstance(read, list):
@@ -131,6 +132,7 @@ def _budgets(keys: Any) -> Budgets:
         latency_p50_ms=keys.latency_p50,
         latency_p95_ms=keys.latency_p95,
         latency_p99_ms=keys.latency_p99,
+        stages_ms=keys.stages,
         cold_start_ms=keys.cold_start,
         package_size_bytes=keys.package_size,
         peak_memory_bytes=keys.peak_memory,
@@ -337,7 +339,7 @@ class _Reader:
             return
         for key, problem in tasks.problems(serve):
             self._say(("serve", key), problem)
-        for place, problem in checks.problems(serve, self._root):
+        for place, problem in checks.problems(serve, self._root, keys.get("budgets")):
             self._say(("serve", *place), problem)
         for name, reference in checks.hooks(serve).items():
             self._hook(("serve", name), reference)

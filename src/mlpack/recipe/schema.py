@@ -23,8 +23,9 @@ from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, Validati
 
 from mlpack.core.entrypoint import suggestion
 from mlpack.core.text.quantities import share_of
+from mlpack.recipe.budget_keys import BudgetKeys
 from mlpack.recipe.serve_keys import ServeKeys
-from mlpack.recipe.units import Duration, Keys, Money, Size, Text
+from mlpack.recipe.units import Keys, Text
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -116,38 +117,6 @@ class DataKeys(Keys):
         description="data in the same forms, for static int8 and for batch normalisation after pruning; may not overlap evaluation."
         " Or `{held_out: 0.3}`: this share of the evaluation data, on which no candidate is then judged [0.2 where a step needs "
         "it]; `none`: nothing calibrates; `random`: invented data, which allow no budget on accuracy",
-    )
-
-
-class BudgetKeys(Keys):
-    """Hard limits. A key left out is no limit."""
-
-    accuracy_drop: Annotated[float, Field(ge=0)] | None = Field(
-        default=None,
-        description="largest drop of the metric, absolute, against the float of the same build. Without it, a drop that is "
-        "certainly more than 5 % of the float's value (10 % of its error where lower is better) is over budget",
-    )
-    confidence: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None, description="how sure the drop must be: with 0.95 the upper end of its 95 % interval must keep accuracy_drop"
-    )
-    latency_p50: Duration | None = Field(default=None, description="median time of one call, warm")
-    latency_p95: Duration | None = Field(default=None, description="95th percentile of one call, warm")
-    latency_p99: Duration | None = Field(default=None, description="99th percentile of one call, warm")
-    cold_start: Duration | None = Field(default=None, description="process start to first answer, median")
-    package_size: Size | None = Field(default=None, description="everything that ships, uncompressed, without a container's base")
-    peak_memory: Size | None = Field(default=None, description="largest resident set of the serving process")
-    cost_per_million: Money | None = Field(default=None, description="dollars for a million requests at the measured latency")
-    accept_estimates: bool = Field(
-        default=False,
-        description="whether estimates may keep a budget: latency and price of a GPU that the build machine does not have, and the "
-        "accuracy of an emulated processor (arm64 on an x86-64 machine). Cold start and memory are not estimated, so a GPU "
-        "candidate keeps no budget on them",
-    )
-    isa: Literal["proven"] | None = Field(
-        default=None,
-        description="`proven`: only candidates are within budget whose accuracy holds on every processor that the target may run "
-        "on. An x86-64 host of Lambda may lack VNNI, without which products of 8-bit weights overflow. The proof is a measurement "
-        "on such a host, the graph itself (weights of 7 bits), or a run under qemu",
     )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlpack.core import stats
+from mlpack.core.stages import STAGES
 from mlpack.core.stats import Interval
 from mlpack.core.text import sinks, words
 from mlpack.decide import bands
@@ -101,7 +102,17 @@ _MEASURES = (
     ),
 )
 
-_WRITERS: dict[str, Callable[..., str]] = {measure.name: measure.write for measure in _MEASURES} | {
+_STAGES = tuple(
+    _Measure(
+        name=f"stages_ms.{name}.p95",
+        value=lambda c, name=name: c.stages_ms[name].p95 if name in c.stages_ms else None,  # type: ignore[misc]
+        write=words.ms,
+        slack=0.1,  # of hundreds of requests the record keeps the percentile alone
+    )
+    for name in STAGES
+)
+"""Stages of requests, where both builds measured them."""
+_WRITERS: dict[str, Callable[..., str]] = {measure.name: measure.write for measure in (*_MEASURES, *_STAGES)} | {
     "estimated.latency_ms": words.ms,
     "estimated.cost_per_million_usd": words.usd,
 }
@@ -125,7 +136,8 @@ def compare(before: BuildRecord, after: BuildRecord, only: str | None = None) ->
         first, second = old[id_], new[id_]
         rows.append(_status_row(id_, first, second))
         floats = _same_float(first, before, after)
-        rows.extend(_row(measure, first, second, floats) for measure in _MEASURES)
+        both_have = [each for each in _STAGES if each.value(first) is not None and each.value(second) is not None]
+        rows.extend(_row(measure, first, second, floats) for measure in (*_MEASURES, *both_have))
         rows.append(_accuracy(first, second, falls=falls))
         rows.append(_drop(first, second, before, after))
         rows.extend(_estimates(first, second))

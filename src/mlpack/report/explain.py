@@ -10,8 +10,8 @@ Will not: run a model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from mlpack.graphs.facts.anatomy import Shapes
 from mlpack.report import summary
 from mlpack.report.record import BuildRecord, reading
 from mlpack.report.record import files as record_files
-from mlpack.report.record.candidates import CandidateRecord, PartSizesRecord
+from mlpack.report.record.candidates import CandidateRecord, PartSizesRecord, StageRecord
 from mlpack.report.record.graphs import GraphRecord
 from mlpack.targets import shipped
 from mlpack.targets.format import unpacking
@@ -47,6 +47,7 @@ class Explanation:
         candidate: Of a build: its id.
         status: Of a build: the candidate's, in words.
         parts: Of a build: the package's bytes by what they are for.
+        stages_ms: Of a build whose recipe has budgets of stages: the stages of a request.
         graph: Where the bytes and operations are, what each operator computes in, and what stayed float.
     """
 
@@ -55,6 +56,7 @@ class Explanation:
     candidate: str | None = None
     status: str | None = None
     parts: PartSizesRecord | None = None
+    stages_ms: Mapping[str, StageRecord] = field(default_factory=dict)
     graph: GraphRecord
 
     def text(self) -> str:
@@ -64,7 +66,8 @@ class Explanation:
     def to_json(self) -> dict[str, Any]:
         """What `mlpack explain --json` prints: the keys of `candidates[].graph` in `build.json`, and these before them."""
         about = {"kind": self.kind, "name": self.name, "candidate": self.candidate, "status": self.status}
-        return about | {"parts": None if self.parts is None else self.parts.to_json()} | self.graph.to_json()
+        stages = {"stages_ms": {name: stage.to_json() for name, stage in self.stages_ms.items()}} if self.stages_ms else {}
+        return about | {"parts": None if self.parts is None else self.parts.to_json()} | stages | self.graph.to_json()
 
 
 def of(path: Path, candidate: str | None = None, shapes: Shapes | None = None) -> Explanation:
@@ -112,6 +115,7 @@ def _of_build(record: BuildRecord, candidate_id: str | None, path: Path) -> Expl
         candidate=name,
         status=summary.status(one, record.chosen),
         parts=one.package.parts,
+        stages_ms=one.stages_ms,
         graph=one.graph,
     )
 
@@ -155,6 +159,9 @@ def _lines(explained: Explanation) -> Iterator[str]:
     if explained.parts is not None:
         sizes = [f"{name} {words.size(size)}" for name, size in explained.parts.to_json().items() if size is not None]
         yield f"package: {', '.join(sizes)}" if sizes else "no package was made"
+    if explained.stages_ms:
+        stages = [f"{name} {words.ms(stage.p95)}" for name, stage in explained.stages_ms.items()]
+        yield f"stages of a request, p95: {', '.join(stages)}"
     yield f"weights: {words.size(graph.size_bytes)}; {words.count(graph.nodes, 'node')}; {work(graph)}"
     for heading, rows in tables(graph):
         yield ""

@@ -17,6 +17,7 @@ from mlpack.core.calibrants import CalibrationUse
 from mlpack.core.digest import Digest
 from mlpack.core.records import Accuracy, Artifact, Decision, Estimate, Machine, Measurement, Plan, Recipe, Result, StepRun, Verdict
 from mlpack.core.sizes import Sizing
+from mlpack.core.stages import SHARE
 from mlpack.core.trails import Trail
 from mlpack.decide import budgets
 from mlpack.decide.choose import is_float
@@ -97,6 +98,7 @@ def _recipe(recipe: Recipe) -> form.RecipeRecord:
             latency_p50_ms=limits.latency_p50_ms,
             latency_p95_ms=limits.latency_p95_ms,
             latency_p99_ms=limits.latency_p99_ms,
+            stages_ms=dict(limits.stages_ms),
             cold_start_ms=limits.cold_start_ms,
             package_size_bytes=limits.package_size_bytes,
             peak_memory_bytes=limits.peak_memory_bytes,
@@ -187,6 +189,7 @@ def _candidate(result: Result, verdict: Verdict, outcome: BuildOutcome) -> parts
             samples=_samples(measured.cold_start_ms) if measured else (),
         ),
         latency_ms=_latency(measured),
+        stages_ms={name: _stage(samples) for name, samples in measured.stages_ms.items()} if measured else {},
         ratio_to_baseline=_ratio(measured),
         # Nought is what a candidate has of which only the accuracy was measured.
         throughput_per_s=(measured.throughput_per_s or None) if measured else None,
@@ -231,6 +234,10 @@ def _latency(measurement: Measurement | None) -> parts.LatencyRecord:
         warmups=measurement.warmups if measurement else None,
         samples=_samples(samples),
     )
+
+
+def _stage(samples: tuple[float, ...]) -> parts.StageRecord:
+    return parts.StageRecord(p50=round(stats.median(samples), 4), p95=round(stats.percentile(samples, SHARE), 4), n=len(samples))
 
 
 def _ratio(measurement: Measurement | None) -> parts.RatioRecord:

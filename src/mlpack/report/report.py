@@ -10,13 +10,14 @@ Will not: write a file.
 from __future__ import annotations
 
 from mlpack.core.text import sinks
-from mlpack.report import sizes, summary
+from mlpack.report import sizes, stages, summary
 from mlpack.report.record import BuildRecord
 
 
 def markdown(record: BuildRecord) -> str:
     """The summary for a pull request: the verdict first, then the table, the reasons, the notes and the machine."""
-    sections = [_verdict(record), _table(record), _sizes(record), _reasons(record), _notes(record), _footer(record)]
+    parts = (_verdict, _table, _sizes, _stages, _reasons, _notes, _footer)
+    sections = [part(record) for part in parts]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
@@ -47,6 +48,17 @@ def _sizes(record: BuildRecord) -> str:
     lines += [tuple(map(sinks.markdown, row)) for row in sizes.rows(record.sizing)]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     return f"{sinks.markdown(sizes.sentence(record.sizing))}\n\n{table}"
+
+
+def _stages(record: BuildRecord) -> str:
+    rows = stages.rows(record)
+    if not rows:
+        return ""
+    head = stages.headings(record)
+    lines = [tuple(map(sinks.markdown, head)), ("---", *["---:"] * (len(head) - 1))]
+    lines += [(sinks.code(name), *map(sinks.markdown, cells)) for name, *cells in rows]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"{stages.TITLE}\n\n{table}"
 
 
 def _reasons(record: BuildRecord) -> str:

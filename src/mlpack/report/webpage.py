@@ -364,4 +364,5 @@ def _budgets(budgets: BudgetsRecord) -> list[tuple[str, str]]:
         ("peak memory", budgets.peak_memory_bytes, words.size),
         ("cost per million", budgets.cost_per_million_usd, words.usd),
     )
-    return [(name, words.limit(write(value))) for name, value, write in limits if value is not None]
+    held = [(name, words.limit(write(value))) for name, value, write in limits if value is not None]
+    return [*held, *((f"stage {name} p95", words.limit(words.ms(value))) for name, value in budgets.stages_ms.items())]

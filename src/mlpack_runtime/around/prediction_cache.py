@@ -72,6 +72,12 @@ class PredictionCache:
         start_new_thread(client.open, (_OPEN_S,))
         return client
 
+    def forget(self) -> None:
+        """Let go of everything in memory."""
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0
+
     def close(self) -> None:
         """Let go of the table's connections."""
         if self._client is not None:

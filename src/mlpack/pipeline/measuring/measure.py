@@ -30,6 +30,7 @@ from mlpack.core import interrupts
 from mlpack.core.stats import median
 from mlpack.errors import MeasureError
 
+_ENVIRONMENT = {"HOME": "/tmp", "LANG": "C.UTF-8", "MLPACK_AROUND": "stub"}
 _TIMEOUT_S = 900.0
 _LEAVE_S = 5.0
 """Seconds for a child to end after its input is closed."""
@@ -124,8 +125,7 @@ class Child:
                     env={
                         "LAMBDA_TASK_ROOT": str(root),
                         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(subject.memory_mb),
-                        "HOME": "/tmp",
-                        "LANG": "C.UTF-8",
+                        **_ENVIRONMENT,
                     },
                     start_new_session=True,
                 )

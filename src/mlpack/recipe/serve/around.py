@@ -20,8 +20,11 @@ _FLOATS = ("float16", "float32", "float64")
 _NUMBERS = (*_FLOATS, *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 
 
-def problems(keys: Any) -> Iterator[tuple[Place, str]]:
-    """What of these keys contradicts itself."""
+def problems(keys: Any, budgets: Any = None) -> Iterator[tuple[Place, str]]:
+    """What of these keys contradicts itself, or the keys of `budgets`."""
+    if budgets is not None and "features" in budgets.stages and (keys.features is None or keys.features.latency is None):
+        place: Place = ("features",) if keys.features is None else ("features", "latency")
+        yield place, "is needed by budgets.stages.features: a build asks no table, and waits as long as you say that yours takes"
     if keys.cache is not None and keys.cache.table is None and keys.cache.deadline is not None:
         yield ("cache", "deadline"), "is for a table, and there is none: add table, or leave it out"
     if keys.features is None:

@@ -15,8 +15,9 @@ _HOOKS = ("preprocess", "postprocess", "authorize")
 """Keys of `serve` that may name a function of the user's own."""
 
 
-def problems(keys: Any, root: Path) -> Iterator[tuple[Place, str]]:
-    """What is wrong with the keys of `serve` that have rules of their own: a place below `serve`, and a sentence."""
+def problems(keys: Any, root: Path, budgets: Any = None) -> Iterator[tuple[Place, str]]:
+    """What is wrong with the keys of `serve` that have rules of their own: a place below `serve`, and a sentence.
+    `budgets`: the recipe's keys of that name."""
     if keys.requirements is not None:
         for index, problem in requirements.read(keys.requirements, root)[1]:
             yield ("requirements", index), problem
@@ -25,7 +26,7 @@ def problems(keys: Any, root: Path) -> Iterator[tuple[Place, str]]:
     elif not keys.slim:
         yield ("slim",), "says whether requirements are slimmed, and there are none: leave it out"
     yield from access.problems(keys, root)
-    yield from around.problems(keys)
+    yield from around.problems(keys, budgets)
     for index, name in enumerate(keys.preload):
         if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name, re.ASCII):
             yield ("preload", index), f"{name!r} is no module: its name as `import` takes it, such as PIL.Image"

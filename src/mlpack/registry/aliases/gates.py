@@ -119,6 +119,9 @@ def budget_gates(record: BuildRecord, policy: Policy) -> Iterator[Gate]:
     for key, limit in dataclasses.asdict(policy.budgets).items():
         if limit is None or key in ("accept_estimates", "confidence"):
             continue
+        if key == "stages_ms":
+            yield from (_stage_gate(chosen, stage, most, policy) for stage, most in policy.budgets.stages_ms.items())
+            continue
         if key == "isa":
             yield _proven_gate(chosen, policy)
             continue
@@ -139,6 +142,20 @@ def budget_gates(record: BuildRecord, policy: Policy) -> Iterator[Gate]:
         yield Gate(
             gate=gate, ok=value <= limit, detail=f"{budget.label} {shown} {outcome} the budget of {bound} ({policy.subject})"
         )
+
+
+def _stage_gate(chosen: CandidateRecord, stage: str, limit: float, policy: Policy) -> Gate:
+    """The p95 of a request's stage, which a build measures where its recipe has budgets of stages."""
+    gate, label, row = f"budget.stages.{stage}", f"stage {stage} p95", chosen.stages_ms.get(stage)
+    if row is None:
+        detail = (
+            f"{label} is not known, so the budget of {words.limit(words.ms(limit))} cannot be shown to hold: say budgets.stages"
+        )
+        return Gate(gate=gate, ok=False, detail=f"{detail} in the recipe ({policy.subject})")
+    shown, bound = words.apart(row.p95, limit, words.ms)
+    fits = row.p95 <= limit
+    detail = f"{label} {shown} {'fits' if fits else 'exceeds'} the budget of {bound} ({policy.subject})"
+    return Gate(gate=gate, ok=fits, detail=detail)
 
 
 def _proven_gate(chosen: CandidateRecord, policy: Policy) -> Gate:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlpack.core.records import Budgets
+from mlpack.core.stages import STAGES
 from mlpack.errors import RecipeError
 from mlpack.recipe import reader
 from mlpack.registry import ConflictError, DamagedHead, Delete, Key, Place, Put, Row, audit
@@ -56,10 +57,13 @@ def parse_budgets(options: Sequence[str]) -> Budgets:
     """Parse budgets in the recipe's words, KEY=VALUE each: `latency_p95=20ms`, `package_size=65MB`, `accuracy_drop=0.005`."""
     written: dict[str, Any] = {}
     for each in options:
-        key, is_pair, value = each.partition("=")
-        if not is_pair or key in written:
+        path, is_pair, value = each.partition("=")
+        group, of_stages, key = path.partition(".")
+        held = written.setdefault(group, {}) if of_stages and group == "stages" else written
+        key = key if held is not written else path
+        if not is_pair or not isinstance(held, dict) or key in held:
             raise RecipeError(f"{each!r} is not a budget: write KEY=VALUE, each key once, as in latency_p95=20ms")
-        written[key] = float(value) if _NUMBER.fullmatch(value) else {"true": True, "false": False}.get(value, value)
+        held[key] = float(value) if _NUMBER.fullmatch(value) else {"true": True, "false": False}.get(value, value)
     return reader.budgets(written)
 
 
@@ -136,7 +140,7 @@ def as_json(policy: Policy) -> dict[str, Any]:
     written = dataclasses.asdict(policy.budgets)
     return {
         "subject": policy.subject,
-        "budgets": {key: value for key, value in written.items() if value is not None and value is not False},
+        "budgets": {key: value for key, value in written.items() if value is not None and value is not False and value != {}},
         "refuses": list(policy.refuses),
         "revision": policy.revision,
     }
@@ -173,8 +177,18 @@ def _budget(values: Mapping[str, Any], key: str) -> Any:
     if key == "accept_estimates":
         return Fields(values, "budgets").flag(key)
     value = values[key]
+    if key == "stages_ms":
+        if not isinstance(value, Mapping) or not value.keys() <= set(STAGES):
+            raise FieldError(f"budgets: {key} is {shown(value, 40)}, which are no stages of a request")
+        return {stage: _limit(value[stage], f"{key}.{stage}") for stage in value}
     if key == "isa" and value == "proven":
         return value
-    if key == "isa" or isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+    if key == "isa":
+        raise FieldError(f"budgets: {key} is {shown(value, 40)}, which is no limit")
+    return _limit(value, key)
+
+
+def _limit(value: Any, key: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
         raise FieldError(f"budgets: {key} is {shown(value, 40)}, which is no limit")
     return int(value) if key.endswith("_bytes") else float(value)

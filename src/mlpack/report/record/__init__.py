@@ -42,6 +42,8 @@ class BudgetsRecord(RecordPart):
     """Dollars for a million requests."""
     accept_estimates: bool = False
     """Whether an estimate may keep a budget where nothing could be measured."""
+    stages_ms: Mapping[str, float] = field(default_factory=dict)
+    """95th percentile of stages of a request, by their names."""
     isa: str | None = None
     """`proven`: the accuracy has to be known to hold on every processor that the target may give."""
 

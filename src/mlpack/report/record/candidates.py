@@ -109,6 +109,18 @@ class LatencyRecord(RecordPart):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StageRecord(RecordPart):
+    """Milliseconds of one stage of a request."""
+
+    p50: float
+    """The median."""
+    p95: float
+    """The 95th percentile."""
+    n: int
+    """The number of requests that were measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RatioRecord(RecordPart):
     """Latency over that of the target's float, measured in turns with it."""
 
@@ -314,6 +326,9 @@ class CandidateRecord(RecordPart):
     """One warm call."""
     ratio_to_baseline: RatioRecord
     """Latency over the float's."""
+    stages_ms: Mapping[str, StageRecord] = field(default_factory=dict)
+    """The stages of a request by their names; empty where no budget asks for them. Features have no time where the recipe says no
+    latency of their table."""
     throughput_per_s: float | None
     """Samples a second."""
     peak_memory_bytes: int | None
