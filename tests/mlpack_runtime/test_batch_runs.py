@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.runtime.batches_of_items import Echo, Killed, Mortal, cut, manifest, results, runner
+from tests.support.runtime.batches_of_items import Echo, Killed, Mortal, cut, described, manifest, results, runner
 
 from mlpack_runtime.batch.errors import BatchError
+from mlpack_runtime.batch.jobs import Job, Settings
+from mlpack_runtime.batch.orders import Order
 from mlpack_runtime.batch.writing.claims import Claims
 from mlpack_runtime.batch.writing.local_folder import LocalFolder
 from mlpack_runtime.batch.writing.pieces import Chain, Line, note_of
@@ -182,6 +184,7 @@ def test_a_claim_is_a_runners_until_its_time_is_over(folder: LocalFolder, tmp_pa
     now[0] += 11
     assert second.take(part)
     first.keep(part)
+    assert second.take(part)  # as after a write whose answer was lost
     first.give_back(part)  # it has it no more
     assert not first.take(part)
     second.give_back(part)
@@ -313,3 +316,23 @@ def test_runners_that_live_short_get_on_all_the_same(tmp_path: Path) -> None:
             path.write_text(json.dumps({**json.loads(path.read_text()), "until": 0}))
     assert runs < 8
     check(out)
+
+
+@pytest.mark.parametrize("limits", [(80, 40), (40, 80)])
+def test_runners_with_other_limits_have_the_same_records(tmp_path: Path, limits: tuple[int, int]) -> None:
+    """A quote that is never closed ends its record where the plan says, whatever memory the next runner has."""
+    source, out = tmp_path / "m.csv", tmp_path / "out"
+    source.write_text('text\nt0\n"never closed\n' + "".join(f"t{at}\n" for at in range(30)))
+
+    def run(most: int) -> list[dict[str, Any]]:
+        service: Any = Echo()
+        service.model = described(limits={"body_bytes": most})
+        Job(Order(str(source), str(out)), service, Settings({"MLPACK_BATCH_PART_ITEMS": "2"}), files=True).run()
+        return results(out)
+
+    whole = run(limits[0])
+    assert len(whole) > 2
+    for path in (*out.glob("done/*"), *out.glob("results/*"), *out.glob("claims/*"), out / "index.json"):
+        if "part-00000-" not in path.name and path.name != "part-00000.json":
+            path.unlink()
+    assert run(limits[1]) == whole

@@ -143,7 +143,8 @@ class Job:
                     f"{told['manifest']} is too large to be looked through in the time that there is. Begin it with a worker, or"
                     " with `mlpack run --batch`, which may be stopped when its folder has a job.json: functions go on from there"
                 )
-            if folder.put_new(_JOB, jsontext.dumps({**told, "parts": rows}).encode()):
+            plan = {**told, "record_bytes": manifest.most, "parts": rows}
+            if folder.put_new(_JOB, jsontext.dumps(plan).encode()):
                 return rows
             held = folder.read(_JOB)
         found = jsontext.loads(held[0]) if held else {}
@@ -153,6 +154,7 @@ class Job:
                 f"{folder.uri} has the results of another batch (its {other} is {found.get(other)!r}, here it is {told[other]!r}):"
                 " name another place for these"
             )
+        manifest.most = found["record_bytes"]  # whoever planned may have had other limits
         rows = found["parts"]
         assert isinstance(rows, list)
         return rows

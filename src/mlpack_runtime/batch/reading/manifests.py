@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from mlpack_runtime.batch.reading.sources import Source
 
     class Manifest(Protocol):
-        """Records of one manifest. `columns`: the names of a table's, None for JSON Lines. All raise BatchError."""
+        """Records of one manifest. `columns`: the names of a table's, None for JSON Lines; `most`: bytes that a record may have, by
+        which it is known where a record ends whose quote is never closed. All raise BatchError."""
+
+        most: int
 
         @property
         def columns(self) -> "list[str] | None":
@@ -98,7 +101,7 @@ class _Text:
         self._source = source
         self._packed = packed
         self._start = start
-        self._most = most
+        self.most = most
         self._head_lines = 0
         self._next = -1  # the item with which the open records go on
         self._open: Iterator[tuple[Record, int, int]] | None = None
@@ -133,12 +136,12 @@ class _Text:
 
     def _lines(self, offset: int) -> "Iterator[tuple[bytes | None, int, int]]":
         if not self._packed:
-            return lines(self._source.chunks(offset), offset, self._most)
-        return lines(_skipped(unzipped(self._source.chunks(0), self._source.uri), offset), offset, self._most)
+            return lines(self._source.chunks(offset), offset, self.most)
+        return lines(_skipped(unzipped(self._source.chunks(0), self._source.uri), offset), offset, self.most)
 
     @property
     def _too_long(self) -> str:
-        return f"the record has more than {self._most} bytes (MLPACK_LIMIT_BODY_BYTES)"
+        return f"the record has more than {self.most} bytes (MLPACK_LIMIT_BODY_BYTES)"
 
 
 class LinesManifest(_Text):
@@ -203,8 +206,8 @@ class CsvManifest(_Text):
     def _rows(self, offset: int, number: int, line: int) -> "Iterator[tuple[Record, int, int]]":
         import csv
 
-        csv.field_size_limit(max(csv.field_size_limit(), self._most))
-        feed = _Feed(self._lines(offset), line, self._most)
+        csv.field_size_limit(max(csv.field_size_limit(), self.most))
+        feed = _Feed(self._lines(offset), line, self.most)
         rows = csv.reader(feed, delimiter=self._delimiter, strict=False)
         while True:
             feed.begin_record()

@@ -31,6 +31,7 @@ class ParquetManifest:
                 " mlpack-build; in a function a layer that has it), or write the manifest as JSON Lines or CSV"
             ) from None
         self._source = source
+        self.most = 0  # rows are what they are
         self._stream = source.opened()
         try:
             self._file = parquet.ParquetFile(self._stream)
