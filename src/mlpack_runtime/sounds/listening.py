@@ -5,6 +5,7 @@ channel (the mean of all) and resampled before features are made of it, as trans
 """
 
 import os
+from _thread import allocate_lock
 
 from mlpack_runtime import media, ort
 from mlpack_runtime.limits import RequestError, memory_mb, too_large
@@ -42,6 +43,7 @@ class Listener:
         self._folder = os.path.join(model.directory, _FOLDER)
         self._threads = threads(memory_mb(os.environ, model.settings))
         self._mono, self._features = self._open("mono"), self._open("features")
+        self._lock = allocate_lock()
         self._resample: ort.Session | None = None
         self._filters: dict[int, Filter] = {}
         best = os.path.join(self._folder, "best.onnx")
@@ -106,14 +108,15 @@ class Listener:
     def _at_rate(self, samples: memoryview, rate: int) -> memoryview:
         if rate == self.rate:
             return samples
-        filter_ = self._filters.get(rate)
-        if filter_ is None:
-            filter_ = Filter(rate, self.rate)
-            while len(self._filters) >= _RATES:
-                self._filters.pop(next(iter(self._filters)), None)
-            self._filters[rate] = filter_
-        if self._resample is None:
-            self._resample = self._open("resample")
+        with self._lock:
+            filter_ = self._filters.get(rate)
+            if filter_ is None:
+                filter_ = Filter(rate, self.rate)
+                while len(self._filters) >= _RATES:
+                    self._filters.pop(next(iter(self._filters)))
+                self._filters[rate] = filter_
+            if self._resample is None:
+                self._resample = self._open("resample")
         frames = len(samples) // _FLOAT_BYTES
         feeds = {
             "mono": _tensor(samples),

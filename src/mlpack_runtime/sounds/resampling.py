@@ -13,8 +13,9 @@ from mlpack_runtime.tensor import Tensor
 _ZEROS, _ROLLOFF = 6, 0.99
 _BLOCK = 256
 """Samples of a block at least: short blocks would be read many times, as part of their neighbours."""
-_MOST = 4_000_000
-"""Numbers of a filter. Ordinary rates have some 100,000; rates that share no divisor have the product of both."""
+_MOST = 1_000_000
+"""Numbers of a filter, of which several are kept. Ordinary rates have up to 300,000; rates without a common divisor the product of
+both."""
 
 
 class Filter:
