@@ -9,7 +9,7 @@ from typing import Any
 
 from mlpack.core.serving import Serve
 from mlpack.core.yaml_positions import Place
-from mlpack.recipe.serve import access, around, requirements
+from mlpack.recipe.serve import around, requirements
 
 _HOOKS = ("preprocess", "postprocess", "authorize")
 """Keys of `serve` that may name a function of the user's own."""
@@ -18,6 +18,8 @@ _HOOKS = ("preprocess", "postprocess", "authorize")
 def problems(keys: Any, root: Path, budgets: Any = None) -> Iterator[tuple[Place, str]]:
     """What is wrong with the keys of `serve` that have rules of their own: a place below `serve`, and a sentence.
     `budgets`: the recipe's keys of that name."""
+    from mlpack.recipe.serve import access  # whose keys need pydantic, which the command's help does without
+
     if keys.requirements is not None:
         for index, problem in requirements.read(keys.requirements, root)[1]:
             yield ("requirements", index), problem
@@ -34,12 +36,16 @@ def problems(keys: Any, root: Path, budgets: Any = None) -> Iterator[tuple[Place
 
 def hooks(keys: Any) -> dict[str, str]:
     """The functions of the user's own, by the key that names each."""
+    from mlpack.recipe.serve import access  # as above
+
     named = {"preprocess": keys.preprocess, "postprocess": keys.postprocess, "authorize": access.hook_of(keys)}
     return {key: reference for key, reference in named.items() if reference is not None}
 
 
 def record(keys: Any, root: Path) -> Serve:
     """The record of keys without problems."""
+    from mlpack.recipe.serve import access  # as above
+
     nested = {
         name: value and value.record()
         for name in ("image", "objects", "sound", "urls", "weights", "features", "cache", "log")
