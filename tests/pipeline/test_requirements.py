@@ -17,7 +17,7 @@ from mlpack.pipeline import plan, transform
 from mlpack.pipeline.outlook import foresee
 from mlpack.pipeline.packing import wheels
 from mlpack.pipeline.packing.packages import Package, Packages
-from mlpack.pipeline.packing.requirements import Wanted, pinned
+from mlpack.pipeline.packing.requirements import Wanted, merge_summaries, pinned, read_summary, wheels_tree
 from mlpack.pipeline.packing.wheels import Lock
 from mlpack.recipe import reader
 
@@ -163,3 +163,20 @@ def test_a_plan_tells_the_pins_and_asks_nobody(index: Index, workshop: Workshop,
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9")
     (row, *_) = foresee(workshop.recipe, workshop.store, (workshop.root,), None)
     assert row.as_json()["requirements"] == "requirements: kit>=1, pinned for Python 3.13 on x86_64 as kit 1.0"
+
+
+def test_packages_of_several_models_tell_all_their_wheels(index: Index, tmp_path: Path) -> None:
+    index.add("kit", "1.0", {"kit_extra/__init__.py": "", "kit_extra/core.pyi": "x = 1\n" * 9})
+    index.add("part", "1.5", {"part_extra/__init__.py": "", "part_extra/core.pyi": "x = 1\n"})
+    trees = [tmp_path / name for name in ("kit", "part", "none")]
+    for tree in trees:
+        tree.mkdir()
+    for tree in trees[:2]:
+        asked = wanted(tree.name)
+        wheels_tree(pinned(Lock(), asked).requirements[asked.key], asked, tree)
+    merge_summaries(trees, tmp_path / "made")
+    summary = read_summary(tmp_path / "made")
+    assert [each["name"] for each in summary["wheels"]] == ["kit", "part"]
+    assert {each["reason"]: each["size_bytes"] for each in summary["left_out"]}["types, for checkers"] == 54
+    merge_summaries(trees[2:], tmp_path / "bare")
+    assert not (tmp_path / "bare").exists()

@@ -99,12 +99,9 @@ def wheels_tree(pins: Sequence[Pin], wanted: Wanted, out_dir: Path) -> None:
     wheels.install(pins, wanted.python, wanted.arch, installed)
     made = slimming.slim_unknown(installed, out_dir, slim=wanted.slim)
     shutil.rmtree(installed)
-    summary = {
-        "schema": 1,
-        "wheels": [dataclasses.asdict(each) for each in made.distributions],
-        "left_out": [dataclasses.asdict(each) for each in made.left_out],
-    }
-    (out_dir / SUMMARY).write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n", "utf-8")
+    _write_summary(
+        out_dir, [dataclasses.asdict(each) for each in made.distributions], [dataclasses.asdict(each) for each in made.left_out]
+    )
 
 
 def tree_key(pins: Sequence[Pin], wanted: Wanted) -> dict[str, Any]:
@@ -148,6 +145,26 @@ def read_summary(tree: Path) -> dict[str, Any]:
     """What `wheels_tree` wrote about itself."""
     summary: dict[str, Any] = json.loads((tree / SUMMARY).read_bytes())
     return summary
+
+
+def merge_summaries(trees: Sequence[Path], out_dir: Path) -> None:
+    """Write one summary for the packages in `trees`, whose files are laid over one another; none where none of them has one."""
+    summaries = [read_summary(tree) for tree in trees if (tree / SUMMARY).is_file()]
+    if not summaries:
+        return
+    wheels_by_name = {each["name"]: each for summary in summaries for each in summary["wheels"]}
+    left_out: dict[str, dict[str, Any]] = {}
+    for each in (each for summary in summaries for each in summary["left_out"]):
+        known = left_out.setdefault(each["reason"], each)
+        left_out[each["reason"]] = max(known, each, key=lambda row: int(row["size_bytes"]))
+    _write_summary(out_dir, [wheels_by_name[name] for name in sorted(wheels_by_name)], [left_out[why] for why in sorted(left_out)])
+
+
+def _write_summary(out_dir: Path, wheels_told: list[dict[str, Any]], left_out: list[dict[str, Any]]) -> None:
+    path = out_dir / SUMMARY
+    path.parent.mkdir(parents=True, exist_ok=True)
+    summary = {"schema": 1, "wheels": wheels_told, "left_out": left_out}
+    path.write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
 def check_licences(summary: Mapping[str, Any], accepted: Sequence[str], whose: str = KEY) -> None:

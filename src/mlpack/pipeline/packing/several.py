@@ -23,7 +23,7 @@ from typing import Any
 from mlpack.core import digest
 from mlpack.core.records import Target
 from mlpack.errors import LimitError, PackError
-from mlpack.pipeline.packing import openapi, pack
+from mlpack.pipeline.packing import openapi, pack, requirements
 from mlpack.pipeline.packing.runtime_part import copy, file_of, reachable, sources_dir
 from mlpack.targets import TARGETS
 from mlpack.targets.format import bytecode, outside
@@ -78,7 +78,8 @@ def together(members: tuple[Member, ...], target: Target, names: tuple[str, str]
     runtime, model, code = (work / part for part in ("runtime", "model", "code"))
     for folder in (runtime, model, code / "model"):
         folder.mkdir(parents=True)
-    _merge(members, "runtime", lambda path: path, runtime)
+    _merge(members, "runtime", lambda path: None if path == requirements.SUMMARY else path, runtime)
+    requirements.merge_summaries([member.root for member in members], runtime)
     _add_modules(runtime, target, members)
     _merge(members, "code", lambda path: path if path.startswith("app/") else None, code)
     budget = memory_bytes or int(_SHARE * float(target.config.memory_mb)) * _MIB
