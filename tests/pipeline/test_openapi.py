@@ -164,3 +164,16 @@ def test_a_package_has_its_document_beside_it(tmp_path: Path) -> None:
     assert problems(told, "InferenceRequest", SAMPLE) == []
     (path,) = [path for path in told["paths"] if path.endswith("/infer") and "versions" not in path]
     assert told["paths"][path]["post"]["requestBody"]["content"]["application/json"]["example"] == SAMPLE
+
+
+def test_callers_that_are_asked_are_told_how() -> None:
+    authorize = {"public": ["health"], "api_keys": {"header": "x-key"}, "jwt": {"jwks": "https://i.example/keys"}}
+    told = document({**SETTINGS, "authorize": authorize})
+    assert told["components"]["securitySchemes"]["api_key"] == {"type": "apiKey", "in": "header", "name": "x-key"}
+    assert told["security"] == [{"api_key": []}, {"jwt": []}]
+    assert told["paths"]["/v2/health/ready"]["get"]["security"] == []
+    assert "security" not in told["paths"]["/v2"]["get"]
+    bearer = document({**SETTINGS, "authorize": {"public": [], "api_keys": {"header": "authorization"}}})
+    assert bearer["components"]["securitySchemes"] == {"api_key": {"type": "http", "scheme": "bearer"}}
+    assert "security" not in document({**SETTINGS, "authorize": {"public": [], "hook": "auth:check"}})
+    assert "security" not in document(SETTINGS)

@@ -48,6 +48,7 @@ class Explanation:
         status: Of a build: the candidate's, in words.
         parts: Of a build: the package's bytes by what they are for.
         stages_ms: Of a build whose recipe has budgets of stages: the stages of a request.
+        notes: Of a build: what hooks need, and what was left out of it.
         graph: Where the bytes and operations are, what each operator computes in, and what stayed float.
     """
 
@@ -57,6 +58,7 @@ class Explanation:
     status: str | None = None
     parts: PartSizesRecord | None = None
     stages_ms: Mapping[str, StageRecord] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     graph: GraphRecord
 
     def text(self) -> str:
@@ -116,6 +118,7 @@ def _of_build(record: BuildRecord, candidate_id: str | None, path: Path) -> Expl
         status=summary.status(one, record.chosen),
         parts=one.package.parts,
         stages_ms=one.stages_ms,
+        notes=tuple(note for note in one.package.notes if note.startswith("requirements of hooks")),
         graph=one.graph,
     )
 
@@ -162,6 +165,7 @@ def _lines(explained: Explanation) -> Iterator[str]:
     if explained.stages_ms:
         stages = [f"{name} {words.ms(stage.p95)}" for name, stage in explained.stages_ms.items()]
         yield f"stages of a request, p95: {', '.join(stages)}"
+    yield from (sinks.line(note) for note in explained.notes)
     yield f"weights: {words.size(graph.size_bytes)}; {words.count(graph.nodes, 'node')}; {work(graph)}"
     for heading, rows in tables(graph):
         yield ""

@@ -68,7 +68,7 @@ def document(settings: Mapping[str, Any], sample: Mapping[str, Any], limits: Map
         f"{model}/versions/{quote(settings['version'], safe='')}/infer": {"post": {**infer, "operationId": "inferVersion"}},
         **_interfaces(settings, forms),
     }
-    made = {
+    made: dict[str, Any] = {
         "openapi": "3.1.1",
         "info": {
             "title": settings["name"],
@@ -82,7 +82,34 @@ def document(settings: Mapping[str, Any], sample: Mapping[str, Any], limits: Map
         },
         "x-mlpack-limits": dict(sorted(limits.items())),
     }
+    if schemes := _security(settings):
+        made["components"]["securitySchemes"] = schemes
+        made["security"] = [{name: []} for name in schemes]
+        for path in _public(settings, model):
+            paths[path]["get"]["security"] = []
     return json.dumps(made, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def _security(settings: Mapping[str, Any]) -> Schema:
+    """How callers are known, as far as it can be told: a hook's way is its own."""
+    told = settings.get("authorize") or {}
+    schemes: Schema = {}
+    if "api_keys" in told:
+        header = told["api_keys"]["header"]
+        schemes["api_key"] = (
+            {"type": "http", "scheme": "bearer"}
+            if header == "authorization"
+            else {"type": "apiKey", "in": "header", "name": header}
+        )
+    if "jwt" in told:
+        schemes["jwt"] = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    return schemes
+
+
+def _public(settings: Mapping[str, Any], model: str) -> list[str]:
+    """The paths that anybody may ask."""
+    sorts = {"health": ["/v2/health/live", "/v2/health/ready", f"{model}/ready"], "metadata": ["/", "/v2", model]}
+    return [path for sort, paths in sorts.items() if sort in settings["authorize"]["public"] for path in paths]
 
 
 def _get(operation: str, summary: str, schema: str) -> Schema:
