@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mlpack.core.records import Signature
 from mlpack.errors import RecipeError
 from mlpack.recipe import reader, runtime_settings
 
@@ -26,9 +27,10 @@ def loaded(tmp_path: Path, serve: str) -> dict[str, Any]:
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "auth.py").write_text("def check(method, path, headers):\n    return None\n")
     (tmp_path / "keys.txt").write_text(f"team-b={DIGEST}\n")
+    (tmp_path / "empty.txt").write_text("# none\n")
     (tmp_path / "bad.txt").write_text("secret\n")
     (tmp_path / "r.yaml").write_text(RECIPE + "".join(f"  {line}\n" for line in serve.splitlines()))
-    return runtime_settings.settings(reader.load(tmp_path / "r.yaml"), None)
+    return runtime_settings.settings(reader.load(tmp_path / "r.yaml"), None, Signature(inputs=(), outputs=()))
 
 
 def test_keys_become_what_the_runtime_reads(tmp_path: Path) -> None:
@@ -99,6 +101,7 @@ def test_a_hook_alone_is_short_and_needs_modules(tmp_path: Path) -> None:
         ("cors: {origins: 'https://a.*.example'}", "is no origin"),
         ("cors: {origins: 'https://a.example', max_age: 60}", "serve.cors.max_age"),
         ("requirements: [numpy]", "there is no hook"),
+        ("requirements: [./empty.txt]\nauthorize: auth:check", "name no distribution"),
         ("slim: false", "leave it out"),
         ("preload: ['a b']\nauthorize: auth:check", "is no module"),
     ],

@@ -39,6 +39,20 @@ SUMMARY = "licenses/requirements.json"
 """In a package: its requirements by name, version, licence and bytes, and what was left out of them."""
 _KEY_MOST = 400
 _SAID_MOST = 700
+_MEANT = {
+    "bs4": "beautifulsoup4",
+    "crypto": "pycryptodome",
+    "cv2": "opencv-python-headless",
+    "dateutil": "python-dateutil",
+    "dotenv": "python-dotenv",
+    "jwt": "pyjwt",
+    "pil": "pillow",
+    "psycopg2": "psycopg2-binary",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+"""Distributions by the names of their modules, which people write instead."""
 _UNIMPORTABLE = {
     "onnxruntime": "the runtime calls its library itself, and a second copy would add 64 MB and a second engine; `postprocess` "
     "gets the model's outputs",
@@ -224,6 +238,8 @@ def _resolved(wanted: Wanted) -> tuple[Pin, ...]:
                 f"{wanted.whose}: they ask for {names}, and the package has {parts} for the runtime's own work, of which there "
                 f"can be one only. Loosen what asks for another version. uv says: {error}"
             ) from None
+    if not pins:
+        raise RecipeError(f"{wanted.whose}: none of them is for Python {wanted.python} on {wanted.arch}, by their markers")
     for pin in pins:
         if pin.name in own and pin.name in _UNIMPORTABLE:
             raise RecipeError(
@@ -252,6 +268,12 @@ def _restricted(pins: Sequence[Pin], lines: Sequence[str]) -> tuple[Pin, ...]:
     return tuple(made)
 
 
+def _meant(name: str) -> str:
+    """A question about a name that people take for another, or nothing."""
+    other = _MEANT.get(slimming.normalized(name))
+    return f"; is {other} meant" if other else ""
+
+
 def _split(text: str) -> tuple[str, str]:
     name, _, version = text.partition("==")
     return slimming.normalized(name), version
@@ -267,7 +289,8 @@ def explanation(said: str, wanted: Wanted) -> str:
     platforms = re.search(r"Wheels are available for `([^`]+)` \(v([^)]+)\) on the following platforms?: ([^\n]*)", said)
     versions = re.search(r"only found wheels for `([^`]+)` \(v([^)]+)\) with the following Python (?:ABI )?tags?: ([^\n]*)", said)
     if unknown:
-        why = f"there is no distribution {unknown[1]} in the index: is its name, which need not be that of its module, right?"
+        meant = _meant(unknown[1])
+        why = f"there is no distribution {unknown[1]} in the index: is that its name, which need not be its module's{meant}"
     elif platforms:
         why = (
             f"{platforms[1]} {platforms[2]} has wheels for {platforms[3].replace('`', '')}, and none for {where}: choose another "
@@ -280,8 +303,9 @@ def explanation(said: str, wanted: Wanted) -> str:
         why = (
             f"{source[1]} has no wheel for {where}, only sources or wheels for others, and mlpack builds nothing from source. "
             f"Build a wheel of it on such a machine (pip wheel {source[1]}), put it into an index or a folder, and tell uv "
-            "(UV_FIND_LINKS)"
+            f"(UV_FIND_LINKS){_meant(source[1])}"
         )
     else:
         why = f"no versions of them go together for {where}"
-    return f"{wanted.whose}: {why}. uv says: {' '.join(said.split())[:_SAID_MOST]}"
+    end = "?" if "; is " in why or ": is " in why else "."
+    return f"{wanted.whose}: {why}{end} uv says: {' '.join(said.split())[:_SAID_MOST]}"

@@ -21,8 +21,11 @@ def problems(keys: Any, root: Path, budgets: Any = None) -> Iterator[tuple[Place
     from mlpack.recipe.serve import access  # whose keys need pydantic, which the command's help does without
 
     if keys.requirements is not None:
-        for index, problem in requirements.read(keys.requirements, root)[1]:
+        lines, wrong = requirements.read(keys.requirements, root)
+        for index, problem in wrong:
             yield ("requirements", index), problem
+        if not lines and not wrong:
+            yield ("requirements",), "name no distribution: leave them out"
         if not hooks(keys):
             yield ("requirements",), f"are for hooks to import, and there is no hook ({', '.join(_HOOKS)})"
     elif not keys.slim:
