@@ -254,7 +254,7 @@ def load(opener: "Opener | None" = None, at: "str | None" = None) -> Model:
         else:
             session = timed(stages, "session", lambda: opener(place, settings))
         if settings.get("weights"):
-            stages["weights"] = _weights().waited_ms(place)
+            stages["weights"] = _weights().settle(place)
             stages["session"] -= stages["weights"]
     finally:
         tokenizer.wait()

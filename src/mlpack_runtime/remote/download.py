@@ -10,7 +10,7 @@ import os
 from _thread import allocate_lock, start_new_thread
 from errno import ENOSPC
 from hashlib import sha256
-from mmap import MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap
+from mmap import MADV_DONTNEED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap
 from time import monotonic, sleep
 
 from mlpack_runtime.remote import places, sources
@@ -42,6 +42,11 @@ class Held:
         self.fd = fd
         self.origin = origin
         self.fetched_parts = fetched_parts
+
+    def forget_pages(self) -> None:
+        """Give the memory of a file's pages back, which stay in the page cache. The engine only reads them, so nothing is lost."""
+        if self.fd >= 0:
+            self.mapping.madvise(MADV_DONTNEED)
 
     def close(self) -> None:
         """Let go of the cache file, and of the mapping where nobody looks at it."""

@@ -2,7 +2,7 @@
 
     begin()                      at the very start of a process, where the package has a weights.json
     provider(place, other)       for `ort.Session`: waits, and gives the engine the mapping
-    waited_ms(place)             how long it waited: what the fetch cost beyond what went on beside it
+    settle(place)                once it is open: how long it waited, which is what the fetch cost beyond what went on beside it
 
 Promises: nothing of the weights is copied: the engine computes with the mapped file. A failure is raised where the session opens,
 as ModelError, with what happened and what to do.
@@ -86,9 +86,15 @@ def begin(root: "str | None" = None) -> None:
             return
 
 
-def waited_ms(place: str) -> float:
-    """How long whoever opened the session of `place` waited for its weights."""
-    return _BEGUN[place].waited_ms if place in _BEGUN else 0.0
+def settle(place: str) -> float:
+    """How many milliseconds whoever opened the session of `place` waited for its weights. Their pages go out of this process's
+    memory: the engine has its own form of most weights, and what it reads again comes back from the page cache."""
+    begun = _BEGUN.get(place)
+    if begun is None:
+        return 0.0
+    if begun.held is not None:
+        begun.held.forget_pages()
+    return begun.waited_ms
 
 
 def provider(place: str, name: str, other: "Provider | None" = None) -> "Provider | None":
@@ -133,4 +139,4 @@ def _warn(text: str) -> None:
     telemetry.emit(telemetry.event(None, "WARNING", text))
 
 
-__all__ = ["begin", "provider", "release", "waited_ms"]
+__all__ = ["begin", "provider", "release", "settle"]

@@ -29,8 +29,9 @@ from mlpack.targets import limits
 from mlpack.targets.format.contents import Contents, Written
 
 FOLDER = "weights"
-PART_BYTES = 8 << 20
-"""A part is fetched by one request: S3's own advice is 8 to 16 MB."""
+PART_BYTES = 4 << 20
+"""A part is fetched by one request and is in memory twice until it is verified, so eight side by side are 64 MB. Twice as much is a
+tenth faster at 60 MB a second and 20 ms to the first byte."""
 _SCHEMA = 1
 _CHUNK_BYTES = 1 << 20
 _MIB = 1 << 20
