@@ -7,8 +7,11 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import PIL
@@ -191,6 +194,35 @@ print(sorted(name for name in sys.modules if name.startswith("PIL") or name in (
             [sys.executable, "-I", "-S", "-c", paths + code, made.name], capture_output=True, text=True, check=True
         )
     assert done.stdout.splitlines() == ["(48, 32)", "['PIL', 'PIL._imaging', 'PIL._version']"]
+
+
+def test_large_pictures_are_read_one_at_a_time() -> None:
+    most = Limits({"MLPACK_LIMIT_IMAGE_PIXELS": "64000"}, {})
+    together, lock, seen = 0, threading.Lock(), []
+
+    def work(pixels_: Pixels) -> Pixels:
+        nonlocal together
+        with lock:
+            together += 1
+            seen.append(together)
+        sleep(0.01)
+        with lock:
+            together -= 1
+        return pixels_
+
+    with ThreadPoolExecutor(4) as pool:
+        for size, number in (((40, 40), 1), ((20, 20), 2)):
+            files = [file(picture(*size), kind) for kind in ("JPEG", "PNG", "WEBP", "GIF")]
+            list(pool.map(lambda data: reading.pixels_of(data, "image", most, work), files))
+            assert (max(seen) == 1) == (number == 1)
+            seen.clear()
+    with pytest.raises(ValueError, match="mine"):
+        reading.pixels_of(files[0], "image", Limits({"MLPACK_LIMIT_IMAGE_PIXELS": "400"}, {}), _fails)
+    assert reading.pixels_of(file(picture(40, 40)), "image", most).size == (40, 40)
+
+
+def _fails(pixels_: Pixels) -> Pixels:
+    raise ValueError(f"mine: {pixels_.size}")
 
 
 def test_memory_decides_how_many_pixels_there_may_be() -> None:

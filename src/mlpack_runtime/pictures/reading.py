@@ -34,22 +34,23 @@ _PLUGINS = {
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 """EXIF's orientation to Pillow's transposition."""
 _ORIENTATION = 0x0112
-_SHARE = 16
+_SHARE = 64
 """A picture with more than this part of the pixels that one may have is read alone."""
 _ONE = allocate_lock()
 _READY: "dict[str, Any]" = {}
 
 
-def pixels_of(data: bytes, name: str, limits: "Limits") -> Pixels:
+def pixels_of(data: bytes, name: str, limits: "Limits", work: "Callable[[Pixels], Pixels] | None" = None) -> Pixels:
     """A picture in RGB.
 
     Args:
         data: the file.
         name: what its sender calls it, for messages.
         limits: the package's.
+        work: what makes it smaller, before another large picture may be read; its result is given back.
 
     Raises:
-        RequestError: 400 for what cannot be read, 413 for more pixels than one picture may have.
+        RequestError: 400 for what cannot be read, 413 for more pixels than one picture may have; what `work` raises.
     """
     media.refuse_text(data, "picture")
     row = _PLUGINS.get(data[:3]) or _PLUGINS.get(data[:4])
@@ -58,18 +59,21 @@ def pixels_of(data: bytes, name: str, limits: "Limits") -> Pixels:
     header = jpeg_header(data) if data[:2] == b"\xff\xd8" else None
     if header is not None:
         size, decode = header.size, lambda: _from_jpeg(data, header)
+    elif data[:4] == b"RIFF":  # opening one takes memory for a whole canvas
+        size, decode = _size_of_webp(data), lambda: _from_plugin(_plugin(*row)(_stream(data)))
     else:
-        if data[:4] == b"RIFF":
-            _check(
-                _size_of_webp(data), name, limits
-            )  # its decoder takes memory for a whole canvas before it says how large that is
         opened = _safely(name, lambda: _plugin(*row)(_stream(data)))
         size, decode = opened.size, lambda: _from_plugin(opened)
     _check(size, name, limits)
-    if size[0] * size[1] * _SHARE <= limits.image_pixels:
-        return _safely(name, decode)  # type: ignore[no-any-return]
-    with _ONE:
-        return _safely(name, decode)  # type: ignore[no-any-return]
+    is_large = size[0] * size[1] * _SHARE > limits.image_pixels
+    if is_large:
+        _ONE.acquire()
+    try:
+        pixels: Pixels = _safely(name, decode)
+        return pixels if work is None else work(pixels)
+    finally:
+        if is_large:
+            _ONE.release()
 
 
 def _safely(name: str, work: "Callable[[], Any]") -> "Any":

@@ -84,15 +84,20 @@ class Shaper:
         return size if target is None else (max(size[0], target[1]), max(size[1], target[0]))
 
     def _shaped(self, data: bytes, name: str) -> "tuple[Pixels, Frame]":
-        image = pixels_of(data, name, self._limits)
-        frame = Frame(*image.size)
-        for step, arguments in self.settings["steps"]:
-            try:
-                image = STEPS[step](image, frame, arguments, self._limits)
-            except ValueError as error:
-                raise RequestError(f"{name!r}: {error}") from None
-        frame.size = image.size[1], image.size[0]
-        return image if self.settings["mode"] == "RGB" else image.convert(self.settings["mode"]), frame
+        frames: list[Frame] = []
+
+        def shape(image: "Pixels") -> "Pixels":
+            frame = Frame(*image.size)
+            for step, arguments in self.settings["steps"]:
+                try:
+                    image = STEPS[step](image, frame, arguments, self._limits)
+                except ValueError as error:
+                    raise RequestError(f"{name!r}: {error}") from None
+            frame.size = image.size[1], image.size[0]
+            frames.append(frame)
+            return image.convert(self.settings["mode"])
+
+        return pixels_of(data, name, self._limits, shape), frames[0]
 
     def _tensor(self, images: "Sequence[Pixels]", width: int, height: int) -> Tensor:
         channels, last = len(self.settings["factors"]), self.settings.get("layout") == "NHWC"
