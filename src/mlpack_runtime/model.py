@@ -118,12 +118,17 @@ class TextTokenizer:
 
     def _encodings(self, texts: "list[Text]") -> "list[Any]":
         text = texts[0] if len(texts) == 1 else None
-        if type(text) is str and len(text) <= _SHORT:
-            return [self.library.encode(text)]
-        if type(text) is tuple and characters(text) <= _SHORT:
-            return [self.library.encode(*text)]
-        # Tasks that need places in their texts bring them as tokens.
-        return texts if texts and type(texts[0]) not in (str, tuple) else self.library.encode_batch(texts)
+        try:
+            if type(text) is str and len(text) <= _SHORT:
+                return [self.library.encode(text)]
+            if type(text) is tuple and characters(text) <= _SHORT:
+                return [self.library.encode(*text)]
+            # Tasks that need places in their texts bring them as tokens.
+            return texts if texts and type(texts[0]) not in (str, tuple) else self.library.encode_batch(texts)
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # of Rust's, which is no Exception, and no reason not to start either
+                raise
+            raise RequestError(f"the tokenizer's library panics at this text: {error}", 500, "PanicException") from error
 
     def rows(self, texts: "list[Text]", names: "tuple[str, ...]") -> "list[dict[str, Tensor]]":
         """Each text by itself, as `encode` gives it: [1, its own length]."""

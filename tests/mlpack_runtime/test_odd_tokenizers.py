@@ -86,25 +86,35 @@ def test_text_without_tokens_is_refused_with_its_reason(opened: Callable[..., Se
 
 
 @pytest.mark.parametrize("batched", [False, True])
-def test_tokenizer_without_tokens_for_trial_texts_serves(opened: Callable[..., Service], batched: bool) -> None:
+@pytest.mark.parametrize(
+    ("change", "good", "odd", "status", "words_"),
+    [
+        (silent, "x y", "warm", 400, "a text has no tokens"),
+        (panics, "cat", "the cat sat on the mat", 500, "the tokenizer's library panics"),
+    ],
+    ids=["silent", "panics"],
+)
+def test_tokenizer_that_fails_at_trial_texts_serves(
+    opened: Callable[..., Service], batched: bool, change: Callable[..., None], good: str, odd: str, status: int, words_: str
+) -> None:
     """What the graph is tried with before a start is ours, and no reason not to start."""
-    service = opened(silent)
+    service = opened(change)
     service.model.warm()
     if not batched:
-        assert [ask(service, {"text": text})[0] for text in ("x y", "warm")] == [200, 400]
+        assert [ask(service, {"text": text})[0] for text in (good, odd)] == [200, status]
         service.model.limits.engine_tokens = 2
-        assert ask(service, {"texts": ["xyx", "yxy"]})[0] == 413
+        assert ask(service, {"texts": [good, good]})[0] == 413
         return
     loaded = model.load(lambda place, settings: open_backend(place, settings, lambda _: None))
     assert not isinstance(loaded.session, Session)
     probed = probe(loaded, loaded.session)
-    assert "a text has no tokens" in probed.why
+    assert words_ in probed.why
     batcher = Batcher(loaded.session, probed.layout, max_batch=2, max_wait_s=0.0, breaker=Breaker(5, 1.0), sample=probed.sample)
     batcher.hold_to(loaded.limits)
     batcher.start()
     try:
         service = Service(loaded, Batched(loaded, batcher))
-        assert [ask(service, {"text": text})[0] for text in ("x y", "warm")] == [200, 400]
+        assert [ask(service, {"text": text})[0] for text in (good, odd)] == [200, status]
     finally:
         batcher.stop()
 
