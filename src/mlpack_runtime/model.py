@@ -322,7 +322,11 @@ def open_session(
     Weights outside the package are waited for. Raises OrtError, and ModelError where they cannot be had."""
     if settings.get("weights"):
         provider = _weights().provider(place, settings["weights"], provider)
-    memory_mb = float(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE") or settings.get("memory_mb") or MB_PER_VCPU)
+    told = os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE") or settings.get("memory_mb") or MB_PER_VCPU
+    try:
+        memory_mb = float(told)
+    except (TypeError, ValueError):
+        raise ModelError(f"AWS_LAMBDA_FUNCTION_MEMORY_SIZE, or memory_mb in model.json, is no number of MB: {told!r}") from None
     return ort.Session(
         engine,
         os.path.join(place, settings["graph"]),

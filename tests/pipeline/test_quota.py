@@ -42,9 +42,16 @@ def test_a_quota_that_fails_says_why() -> None:
     assert quota.trial(Quota(name="strict", held=strict)) is None
 
 
+def test_the_first_way_that_holds_is_taken() -> None:
+    broken, loose, good = (Quota(name=name, held=held) for name, held in (("a", failing), ("b", lenient), ("c", strict)))
+    assert quota.first_that_holds((broken, loose, good)) is good
+    reason = quota.first_that_holds((broken, loose))
+    assert reason == "a: Failed to connect to bus; b: a busy process had 90% of a processor, and 20% were allowed"
+
+
 def test_without_cgroups_and_systemd_there_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quota.shutil, "which", lambda _: None)
-    reason = quota.find(tmp_path / "cgroup", tmp_path / "mounts")
+    reason = quota.first_that_holds(quota.ways(tmp_path / "cgroup", tmp_path / "mounts"))
     assert reason == "no cgroup can be made here, and there is no systemd to ask"
 
 
@@ -65,7 +72,7 @@ def test_a_group_is_made_in_the_nearest_that_lends_its_control(
     (tmp_path / "mounts").write_text(mount.format(root=root) + "\nproc /proc proc rw 0 0\n")
     monkeypatch.setattr(quota.shutil, "which", lambda _: None)
     monkeypatch.setattr(quota.os, "access", lambda path, _: path.name == control and path.parent.parent == root / "user.slice")
-    (found,) = quota._of_cgroups(tmp_path / "self", tmp_path / "mounts")
+    (found,) = quota.ways(tmp_path / "self", tmp_path / "mounts")
     assert found.name == f"a cgroup ({version})"
     monkeypatch.setattr(quota, "_GONE_S", 0.0)
     with found.held(0.29) as prefix:
@@ -84,7 +91,7 @@ def test_the_prefix_enters_the_group_before_the_command_runs(tmp_path: Path) -> 
 
 
 def test_a_real_quota_holds_its_share_and_goes() -> None:
-    found = quota.find()
+    found = quota.first_that_holds(quota.ways())
     if isinstance(found, str):
         pytest.skip(found)
     with found.held(0.25) as prefix:

@@ -77,7 +77,8 @@ def build(
     project: workshop.Workshop, monkeypatch: pytest.MonkeyPatch, clock: Clock, memory: str, **more: Any
 ) -> tuple[dict[str, Any], Path]:
     """A build whose sizes have the clock's numbers, on four cores with a quota."""
-    monkeypatch.setattr(sizing.quota, "find", lambda: quota.Quota(name="a quota of the test", held=Held))
+    monkeypatch.setattr(quota, "ways", lambda: (quota.Quota(name="a quota of the test", held=Held),))
+    monkeypatch.setattr(quota, "trial", lambda _: None)
     monkeypatch.setattr(sizing, "_measure", _with(clock))
     monkeypatch.setattr(sizing, "_cores", lambda: 4)
     monkeypatch.setattr(sizing, "_VERSION", id(clock))  # what the store has of another clock is not read

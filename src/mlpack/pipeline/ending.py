@@ -98,6 +98,7 @@ def decide_and_boot(contenders: Contenders, by: Surroundings) -> Ending:
         if target.arch != machine.arch():
             by.progress.warn(
                 f"{decision.chosen} was neither timed nor booted: this machine is {machine.arch()}. Build on its kind to be sure"
+                + (", and for memory_mb: auto, which stays at one vCPU's" if sizing.is_chosen_here(target, recipe.targets) else "")
             )
             return Ending(decision=decision, startup=None, contenders=contenders)
         contender, sized = _sized(contender, by)

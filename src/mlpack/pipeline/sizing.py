@@ -76,32 +76,35 @@ def size_up(
     """
     packages, store, observe = by
     sizes = tuple(sorted({*SIZES_MB, package.memory_mb}))
-    found = _quota_for(sizes)
-    measured = tuple(size for size in sizes if _can_measure(size, _cores(), has_quota=isinstance(found, Quota)))
+    ways = quota.ways() if min(sizes) < COMPARED_MB else ()
     action = {
         "kind": "sizes",
         "version": _VERSION,
         "machine": dataclasses.asdict(machine.this_machine()),
         "content": str(package.content),
         "calls": str(digest.of_file(calls[0] / "calls.json")),
-        "sizes": list(measured),
-        "quota": found.name if isinstance(found, Quota) else None,
+        "sizes": list(sizes),
+        "cores": _cores(),
+        "quotas": [way.name for way in ways],
         "effort": dataclasses.asdict(EFFORT),
     }
     with store.entry(action, repeatable=False) as entry:
         if not entry.hit:
+            found = quota.first_that_holds(ways)
+            held = found if isinstance(found, Quota) else None
+            measured = tuple(size for size in sizes if _can_measure(size, _cores(), has_quota=held is not None))
             with packages.trees.of({candidate.id: package}) as folders:
                 subject = subject_of(candidate.id, package, folders[candidate.id])
-                timings = _measure(subject, measured, found if isinstance(found, Quota) else None, calls, observe)
-            (entry.dir / _RESULT).write_bytes(digest.canonical_json(timings))
-    timings = json.loads((entry.dir / _RESULT).read_bytes())
-    points = points_of(candidate.target, sizes, timings, found.name if isinstance(found, Quota) else "")
-    verdicts = sizing.judge(points, budgets)
-    words = f"by {found.name}" if isinstance(found, Quota) else f"no quota of the processor here ({found})"
-    return Sizing(candidate_id=candidate.id, sizes=verdicts, proposed_mb=sizing.propose(verdicts), taken=False, quota=words)
+                timings = _measure(subject, measured, held, calls, observe)
+            words = f"by {held.name}" if held is not None else f"no quota of the processor here ({found})"
+            (entry.dir / _RESULT).write_bytes(digest.canonical_json({"quota": words, "timings": timings}))
+    taken = json.loads((entry.dir / _RESULT).read_bytes())
+    verdicts = sizing.judge(points_of(candidate.target, sizes, taken["timings"], taken["quota"]), budgets)
+    proposed_mb = sizing.propose(verdicts)
+    return Sizing(candidate_id=candidate.id, sizes=verdicts, proposed_mb=proposed_mb, taken=False, quota=taken["quota"])
 
 
-def points_of(target: Target, sizes: tuple[int, ...], timings: Mapping[str, Any], quota_name: str) -> tuple[SizePoint, ...]:
+def points_of(target: Target, sizes: tuple[int, ...], timings: Mapping[str, Any], held: str) -> tuple[SizePoint, ...]:
     """A point for each size: from its timings, else from those of the measured size that is nearest to a vCPU."""
 
     def price(memory_mb: int, p50_ms: float) -> float:
@@ -111,7 +114,7 @@ def points_of(target: Target, sizes: tuple[int, ...], timings: Mapping[str, Any]
     points: dict[int, SizePoint] = {}
     for size in sizes:
         if (row := timings.get(str(size))) is not None:
-            share = "" if size >= COMPARED_MB else f" of {size / COMPARED_MB:.0%} of a processor, by {quota_name}"
+            share = "" if size >= COMPARED_MB else f" of {size / COMPARED_MB:.0%} of a processor, {held}"
             points[size] = SizePoint(
                 memory_mb=size,
                 measured=True,
@@ -128,10 +131,6 @@ def points_of(target: Target, sizes: tuple[int, ...], timings: Mapping[str, Any]
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0))
-
-
-def _quota_for(sizes: tuple[int, ...]) -> Quota | str:
-    return quota.find() if min(sizes) < COMPARED_MB else "none is needed"
 
 
 def _can_measure(size: int, cores: int, *, has_quota: bool) -> bool:

@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,18 +42,23 @@ class Quota:
     held: Held
 
 
-def find(cgroups: Path = Path("/proc/self/cgroup"), mounts: Path = Path("/proc/self/mounts")) -> Quota | str:
-    """The first way that works here.
+def ways(cgroups: Path = Path("/proc/self/cgroup"), mounts: Path = Path("/proc/self/mounts")) -> tuple[Quota, ...]:
+    """The ways that this machine seems to have, in the order in which to try them. None is tried: that takes half a second.
 
     Args:
         cgroups: The cgroups of this process, in the kernel's form.
         mounts: The file systems that are mounted, in the kernel's form.
 
     Returns:
-        A quota that was tried; or why there is none, in words.
+        The ways.
     """
+    return (*_of_cgroups(cgroups, mounts), *_of_systemd())
+
+
+def first_that_holds(of: Iterable[Quota]) -> Quota | str:
+    """The first of these ways that holds a busy process to its share; or why there is none, in words."""
     reasons = []
-    for quota in (*_of_cgroups(cgroups, mounts), *_of_systemd()):
+    for quota in of:
         problem = trial(quota)
         if problem is None:
             return quota
