@@ -115,6 +115,12 @@ def test_lengths_that_were_not_known_yet(size: int) -> None:
     assert (samples(content)[:, 0] == SIXTEEN).all()
 
 
+@pytest.mark.parametrize("more", [8, 36, 44])
+def test_headers_that_count_themselves(more: int) -> None:
+    content = file(FMT, chunk(b"data", pcm(TONE), len(pcm(TONE)) + more))
+    assert (samples(content)[:, 0] == SIXTEEN).all()
+
+
 def test_a_moment_that_is_not_whole_is_left_out() -> None:
     content = file(chunk(b"fmt ", form(1, 16, 2)), chunk(b"data", pcm(TONE)[: 4 * 99 + 3]))
     assert samples(content).shape == (99, 2)

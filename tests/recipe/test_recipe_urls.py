@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from mlpack.core.records import Signature
 from mlpack.core.serving import Serve
 from mlpack.errors import RecipeError
+from mlpack.pipeline.packing.runtime_part import FUNCTION, SERVER, reachable, sources_dir
 from mlpack.recipe import runtime_settings
 from mlpack.recipe.serve_keys import ServeKeys
 from mlpack.recipe.serve_urls import UrlKeys
@@ -37,6 +38,13 @@ def test_defaults_reach_the_runtime() -> None:
     assert runtime_settings.modules(None, further) == ("fetching",)
     policy = Policy(further["urls"])
     assert (policy.max_bytes, policy.timeout_s, policy.redirects, policy.schemes) == (10 << 20, 10.0, 3, ("https",))
+
+
+def test_a_package_carries_what_fetches_and_no_other_does() -> None:
+    sources, further = sources_dir(), runtime_settings.settings(package(keys(), preprocess="a:b"), None, SIGNATURE)
+    parts = {f"fetching{part}" for part in ("", ".download", ".network", ".policy")}
+    assert parts <= reachable(sources, runtime_settings.modules(None, further))
+    assert not parts & reachable(sources, (*FUNCTION, *SERVER))
 
 
 def test_hosts_are_written_as_they_are_compared() -> None:

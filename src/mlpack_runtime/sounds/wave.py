@@ -19,6 +19,8 @@ _GUID = bytes.fromhex("000000001000800000aa00389b71")
 """The end of an extensible format's GUID; before it is the tag that an ordinary header would have."""
 _UNKNOWN_BYTES = 0x7FFF_0000
 """A length from here on was not known when it was written: 0x7FFFFFFF, 0xFFFFFFFF, and what is left of them after a header."""
+_HEAD_BYTES = 64
+"""What a header may say too much: some writers count the header as samples."""
 _LEAST_HZ, _MOST_HZ = 1_000, 768_000
 _CHANNELS = 32
 _OTHERS = (
@@ -150,6 +152,8 @@ def _chunks(view: memoryview, name: str) -> "dict[bytes, memoryview]":
                 size = told
             if size >= _UNKNOWN_BYTES or (size == 0 and not _follows(view, begin)):
                 size = rest
+        if kind == b"data" and 0 < size - rest <= _HEAD_BYTES:
+            size = rest
         if size > rest:
             if kind == b"data":
                 raise RequestError(f"the WAV file in {name!r} is cut off: it says {size} bytes of samples, and {rest} came")
