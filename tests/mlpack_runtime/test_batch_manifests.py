@@ -197,3 +197,46 @@ def test_chunks_do_not_change_what_is_read(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(sources, "CHUNK_BYTES", 7)
     assert [record.value for record in told(manifest(tmp_path / "m.jsonl", data))] == whole
     assert parts([[0, 1, 0, 1, 0]])[0].name == "part-00000"
+
+
+class BreakingStore:
+    """S3 whose every answer breaks after `each` bytes, or ends early without a word where `quietly`."""
+
+    def __init__(self, data: bytes, each: int, *, quietly: bool) -> None:
+        self.data, self.each, self.quietly, self.requests = data, each, quietly, 0
+
+    def head_object(self, **_: Any) -> dict[str, Any]:
+        return {"ETag": '"1"', "ContentLength": len(self.data)}
+
+    def get_object(self, *, Range: str, **_: Any) -> dict[str, Any]:  # noqa: N803 - botocore's name
+        self.requests += 1
+        begin = int(Range.removeprefix("bytes=").partition("-")[0])
+        return {
+            "Body": BreakingBody(self.data[begin : begin + self.each], quietly=self.quietly or begin + self.each >= len(self.data))
+        }
+
+
+class BreakingBody(io.BytesIO):
+    def __init__(self, data: bytes, *, quietly: bool) -> None:
+        super().__init__(data)
+        self.quietly = quietly
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        if not data and not self.quietly:
+            raise ConnectionResetError("reset by peer")
+        return data
+
+
+@pytest.mark.parametrize("quietly", [True, False])
+def test_a_connection_that_breaks_is_opened_where_it_broke(monkeypatch: pytest.MonkeyPatch, quietly: bool) -> None:
+    monkeypatch.setattr(sources, "_PAUSE_S", 0)
+    store = BreakingStore(b"0123456789" * 10, 7, quietly=quietly)
+    source = sources.S3Source(store, "b", "k")
+    assert b"".join(source.chunks(0)) == store.data
+    assert b"".join(source.chunks(42)) == store.data[42:]
+    assert store.requests == 15 + 9
+    store.each = 0
+    with pytest.raises(BatchError, match="cannot be read from byte 3 on") as caught:
+        list(source.chunks(3))
+    assert caught.value.status == 4
