@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from tests.support.runtime.tiny_packages import affine, package
 
 from mlpack_runtime.tensor import DATATYPES
 
@@ -136,3 +137,15 @@ def test_bench_calls_that_do_not_fit_are_status_3(tiny: Path, tmp_path: Path) ->
     assert "16 bytes, not 3" in last["error"]["message"]
     (last,) = bench(tiny, tmp_path / "nowhere", {"op": "load"}, status=3)
     assert last["error"]["type"] == "FileNotFoundError"
+
+
+def test_bench_counts_what_hooks_import_into_a_start(tmp_path: Path) -> None:
+    root = package(tmp_path / "hooked", affine, postprocess="slow_hook:best", preload=["slow_module"])
+    (root / "app/slow_hook.py").write_text("import time\ntime.sleep(0.1)\ndef best(outputs):\n    return {}\n")
+    (root / "site/slow_module.py").write_text("import time\ntime.sleep(0.1)\n")
+    calls = write_calls(tmp_path / "calls", [pixels(0, 1)])
+    (load,) = bench(root, calls, {"op": "load"})
+    assert load["load_ms"] >= 200
+    (root / "app/slow_hook.py").write_text("import absent\n")
+    (failed,) = bench(root, calls, {"op": "load"}, status=3)
+    assert "hook 'slow_hook:best' cannot be imported" in json.dumps(failed)

@@ -21,6 +21,7 @@ EXPOSED = (
     "x-trace-id",
 )  # fmt: skip
 MAX_AGE_S = 600
+_HOST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.")
 
 
 class Cors:
@@ -78,4 +79,4 @@ class Cors:
 def _is_below(origin: str, start: str, end: str) -> bool:
     """Whether an origin has something of a host's name between the two halves of a pattern."""
     inner = origin[len(start) : len(origin) - len(end)]
-    return origin.startswith(start) and origin.endswith(end) and inner != "" and not set(inner) & set("/:@?#")
+    return origin.startswith(start) and origin.endswith(end) and inner != "" and _HOST.issuperset(inner)
