@@ -81,3 +81,26 @@ def test_buckets_grow_to_the_count(latency_ms: float) -> None:
     rows = [found[f'mlpack_latency_seconds_bucket{{le="{bound}"}}'] for bound in SECONDS]
     assert rows == [float(latency_ms / 1000 <= bound) for bound in SECONDS]
     assert found['mlpack_latency_seconds_bucket{le="+Inf"}'] == found["mlpack_latency_seconds_count"] == 1
+
+
+@pytest.mark.parametrize("accepted", ["", "application/openmetrics-text"])
+def test_several_models_have_a_family_in_common(accepted: str) -> None:
+    """Each family has one head, whichever models have samples in it, and each sample is of its model."""
+    metrics = Metrics()
+    models = [cast("Any", SimpleNamespace(name=name, version="1", variant="fp32", target="container")) for name in ("one", "two")]
+    metrics.of(models[0])(record())
+    metrics.of(models[1])(record(503))
+    metrics.of(models[1])(record())
+    metrics.refuse(429)
+    text = metrics.text(models[0], [Gauge("mlpack_ready", 1.0, "x")], accepted)[1].decode()
+    heads = [line for line in text.splitlines() if line.startswith("# TYPE")]
+    assert len(heads) == len(set(heads))
+    counts = dict(re.findall(r'mlpack_latency_seconds_count\{model="(\w+)"[^}]*\} (\d+)', text))
+    assert counts == {"one": "1", "two": "2"}
+    statuses = re.findall(r'mlpack_requests_total\{model="(\w+)"[^}]*status="(\d+)"\} (\d+)', text)
+    assert sorted(statuses) == [("one", "200", "1"), ("two", "200", "1"), ("two", "503", "1")]
+    assert len(re.findall(r'mlpack_refusals_total\{[^}]*status="429"\} 1', text)) == 1
+    # The samples of a family stand together, under its head.
+    families = [line.split()[2] if line.startswith("# TYPE") else line.partition("{")[0] for line in text.splitlines()]
+    place = families.index("mlpack_latency_seconds")
+    assert "mlpack_latency_seconds_count" in families[place : place + 50]

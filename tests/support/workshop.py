@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,15 +72,15 @@ def make(root: Path) -> Workshop:
     return Workshop(root, store)
 
 
-def write_model(path: Path) -> None:
+def write_model(path: Path, hidden: int = 96) -> None:
     """`scores = relu(x·W1)·W2` with a symbolic batch axis; the weights in a file beside it."""
     import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     random = np.random.default_rng(7)
-    first = numpy_helper.from_array(random.normal(size=(FEATURES, 96)).astype("float32"), "w1")
-    second = numpy_helper.from_array(random.normal(size=(96, CLASSES)).astype("float32"), "w2")
+    first = numpy_helper.from_array(random.normal(size=(FEATURES, hidden)).astype("float32"), "w1")
+    second = numpy_helper.from_array(random.normal(size=(hidden, CLASSES)).astype("float32"), "w2")
     nodes = [
         helper.make_node("MatMul", ["x", "w1"], ["h"], "first"),
         helper.make_node("Relu", ["h"], ["r"], "relu"),
@@ -111,15 +111,21 @@ def write_data(root: Path, samples: int = 40) -> None:
 
 
 def seed_runtime(
-    root: Path, store: Store, *, arch: str = "x86_64", text: bool = False, target: Target | None = None, python: str = PYTHON
+    root: Path,
+    store: Store,
+    *,
+    arch: str = "x86_64",
+    target: Target | None = None,
+    python: str = PYTHON,
+    modules: tuple[str, ...] = (),
 ) -> None:
     """Pin what `target` (a zip) needs in the project's lock, and put a runtime made from the installed engine into the store under
-    its own action."""
+    its own action. `modules`: of the runtime, which the recipe asks for."""
     target = target or Target(kind="lambda-zip", arch=arch, config=LambdaZip(arch=arch, python=PYTHON))  # type: ignore[arg-type]
     names = requirements((*TARGETS[target.kind].needs(target.config), "tokenizer"))
     pins = tuple(Pin(name=n, version=v, sha256s=("0" * 64,)) for n, _, v in (each.partition("==") for each in names))
     wheels.write_lock(root / wheels.LOCK_NAME, Lock(wheels={wheels.platform_key(python, arch): pins}))
-    put_runtime(store, pack.runtime_request(target, python, text, pins))
+    put_runtime(store, replace(pack.runtime_request(target, python, False, pins), modules=modules))
 
 
 def put_runtime(store: Store, request: pack.RuntimeRequest) -> None:

@@ -108,7 +108,9 @@ def notes(taken: Taken | None, weights: OutsideWeights | None) -> tuple[str, ...
     if taken is not None:
         return (note(taken.as_json()),)
     asked = weights is not None and weights.always
-    unchanged = "serve.weights changes nothing here: the graph has no weights in a file of their own (trees have none)"
+    unchanged = (
+        "serve.weights changes nothing here: the graph has no weights in a file of their own: trees have none, and few lie in it"
+    )
     return (unchanged,) if asked else ()
 
 
