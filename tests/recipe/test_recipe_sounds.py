@@ -116,7 +116,14 @@ def test_a_recognizer_and_its_words(tmp_path: Path) -> None:
         "space": " ", "lower": True, "clean": False,
     }  # fmt: skip
     assert look(folder, FRAMES)["vocabulary"]["tokens"] == ["<pad>", None, None, "<unk>", "|", "A"]  # type: ignore[index]
-    described(tmp_path, "HubertForCTC", vocab={"eng": WORDS, "deu": {"<pad>": 0, "ß": 1}}, tokenizer_config={"target_lang": "deu"})
+    (folder / "processor_config.json").unlink()
+    described(
+        tmp_path,
+        "HubertForCTC",
+        preprocessor_config=EXTRACTOR,
+        vocab={"eng": WORDS, "deu": {"<pad>": 0, "ß": 1}},
+        tokenizer_config={"target_lang": "deu"},
+    )
     assert look(folder, FRAMES)["vocabulary"]["tokens"] == ["<pad>", "ß"]  # type: ignore[index]
 
 
@@ -137,13 +144,14 @@ def test_an_onnx_file_beside_its_files(tmp_path: Path) -> None:
         ({"vocab": {"eng": {"a": 0}}}, SAMPLES, "target_lang"),
         ({"vocab": WORDS, "preprocessor_config": {"feature_extractor_type": "OddFeatureExtractor"}}, SAMPLES, "not known here"),
         ({"vocab": WORDS, "config": {"model_type": "unknown"}}, SAMPLES, "say serve.sound.features"),
+        ({"vocab": WORDS, "preprocessor_config": {}}, SAMPLES, "say serve.sound.features"),
         ({"vocab": WORDS}, TensorSpec(name="x", dtype="float32", shape=("batch", 16_000)), "takes 16000 samples alone"),
         ({"vocab": WORDS}, TensorSpec(name="x", dtype="float32", shape=("batch", 1, "samples")), r"an input \[batch, samples\]"),
         ({"vocab": WORDS}, TensorSpec(name="x", dtype="int64", shape=("batch", "samples")), "one input of floats"),
     ],
 )  # fmt: skip
 def test_what_is_not_certain_is_told(tmp_path: Path, files: dict[str, Any], given: TensorSpec, message: str) -> None:
-    folder = described(tmp_path, "Wav2Vec2ForCTC", **files)
+    folder = described(tmp_path, "Wav2Vec2ForCTC", **{"preprocessor_config": {"sampling_rate": 16_000}, **files})
     assert look(folder, FRAMES, given) is None  # nobody said that there is a task
     with pytest.raises(RecipeError, match=message):
         look(folder, FRAMES, given, task="automatic-speech-recognition")

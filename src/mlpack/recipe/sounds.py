@@ -96,7 +96,8 @@ def _kind(processor: Mapping[str, Any], config: Mapping[str, Any]) -> str | None
     written = processor.get("feature_extractor_type")
     if isinstance(written, str):
         return _KINDS.get(written)
-    return _WAVEFORM if config.get("model_type") in _WAVEFORM_TYPES else None
+    # Without a file nobody knows the rate, and whether a waveform is normalized; old files lack the class.
+    return _WAVEFORM if processor and config.get("model_type") in _WAVEFORM_TYPES else None
 
 
 def _waveform(port: TensorSpec, config: Mapping[str, Any]) -> dict[str, Any]:
