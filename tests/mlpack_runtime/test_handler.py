@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import os
+import pathlib
 import struct
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.support.runtime.tiny_packages import affine, package, wide
+from tests.support.runtime.tiny_packages import affine, package, wide, words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -217,3 +218,25 @@ def test_import_of_a_package_that_cannot_load_fails_loudly(tmp_path: Path) -> No
     run = subprocess.run([sys.executable, "-I", "-c", DRIVER, str(root)], input="", capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert "OrtError" in run.stderr
+
+
+def test_a_hook_may_import_the_tokenizers_that_it_brought_whole(tmp_path: Path) -> None:
+    """The runtime loads the extension alone, by a name of its own where the package around it is there."""
+    import tokenizers
+
+    root = package(tmp_path / "hooked", words, tokenizer={"file": "tokenizer.json", "max_length": 6}, postprocess="whole:count")
+    installed = pathlib.Path(tokenizers.__file__).parent
+    for path in installed.rglob("*.py"):
+        target = root / "site/tokenizers" / path.relative_to(installed)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    (root / "app/whole.py").write_text(
+        "import tokenizers\nfrom tokenizers.models import WordLevel\nfrom tokenizers.implementations import BaseTokenizer\n"
+        "def count(outputs):\n    return {'kind': type(tokenizers.Tokenizer(WordLevel({'a': 0}, unk_token='a'))).__name__}\n"
+    )
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\nfrom mlpack_runtime.handler import handler\n"
+        "sys.stderr.write(str(handler({'text': 'the cat'}, None)))"
+    )
+    run = subprocess.run([sys.executable, "-I", "-S", "-c", script, str(root)], capture_output=True, text=True, check=False)
+    assert "'kind': 'Tokenizer'" in run.stderr, run.stderr[-2000:]
