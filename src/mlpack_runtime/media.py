@@ -75,6 +75,11 @@ def read(
     return {"inputs" if kind and _HUB in headers.get("user-agent", "") else of: bytes(view)}
 
 
+def of_task(task: "Mapping[str, Any]") -> "str | None":
+    """What files a task reads, of `KINDS`, by its settings in model.json; None for tasks of texts."""
+    return "image" if "image" in task else "audio" if "sound" in task else None
+
+
 def kind_of(view: "bytes | memoryview") -> "str | None":
     """Of `KINDS`, what a file's first bytes say that it is; None for others."""
     head = bytes(view[:12])

@@ -82,6 +82,31 @@ def test_http_events_of_every_kind_get_the_workers_answer(frontdoor: Any, door: 
     assert json.loads(asked.partition(b"\r\n\r\n")[2]) == REQUEST
 
 
+def test_files_go_on_as_base64(frontdoor: Any, door: Doors, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue's message is text, and so is what a worker is asked over HTTP."""
+    data = b"\x89PNG\r\n\x1a\n picture"
+    text = base64.b64encode(data).decode()
+    form = b'--x\r\nContent-Disposition: form-data; name="%d"; filename="a"\r\n\r\n' + data + b"\r\n"
+    monkeypatch.setenv(
+        "MLPACK_MODEL_DIR", str(described(tmp_path / "pictures", task={"name": "image-classification", "image": {}}))
+    )
+    server = serve(*[answered(b'{"label":"cat"}')] * 3)
+    made = door(server.url)
+    sent = [
+        event(text, content_type="image/png"),
+        event(base64.b64encode(form % 1 + form % 2 + b"--x--").decode(), content_type="multipart/form-data; boundary=x"),
+        event(base64.b64encode(json.dumps({"image": text, "top_k": 2}).encode()).decode()),
+    ]
+    for one in sent:
+        answer = frontdoor.respond(made, one | {"isBase64Encoded": True}, Context())[1]
+        assert (answer["statusCode"], answer["body"]) == (200, '{"label":"cat"}')
+    got = [json.loads(asked.partition(b"\r\n\r\n")[2]) for asked in server.requests]
+    assert got == [{"image": text}, {"images": [text, text]}, {"image": text, "top_k": 2}]
+    monkeypatch.setenv("MLPACK_MODEL_DIR", str(described(tmp_path / "tensors")))
+    refused = frontdoor.respond(door(NOWHERE), sent[0] | {"isBase64Encoded": True}, Context())[1]
+    assert (refused["statusCode"], "not JSON" in refused["body"]) == (400, True)
+
+
 def test_events_of_other_services_are_refused_with_what_to_do(frontdoor: Any, door: Doors, serve: Serve) -> None:
     """An answer of status 400 would be a success to them: SQS, say, would delete its messages."""
     server = serve(answered(b'{"outputs":[]}'))

@@ -4,7 +4,6 @@ Promises: nothing is sent that a worker would refuse for its form; a request tha
 counted by the way's own breaker. Will not: know Lambda's events, or how SQS, S3, DynamoDB and HTTP are spoken.
 """
 
-import os
 from time import sleep, time
 
 from mlpack_runtime import aws, jsontext, model, protocol, routes, telemetry
@@ -15,12 +14,15 @@ from mlpack_runtime.door.forms import (
     answers_freely,
     as_answered,
     as_json,
+    as_text,
     handed_on,
     is_gateways,
     is_id,
+    media_of,
     patience,
     preferences,
     traced,
+    xray,
 )
 from mlpack_runtime.door.sending import Message, Queue, Worker
 from mlpack_runtime.door.settings import Settings
@@ -93,6 +95,7 @@ class Exchange(Service):
         self.model = door.described  # type: ignore[assignment]  # all that a Service asks of it but predictions
         self._preprocess = self._postprocess = self._task = None
         self.access = door.access
+        self._media = media_of(door.described.settings)
         self._headers = headers
         self._limit_s = limit_s
         self._arrived_s = door.now()
@@ -139,6 +142,7 @@ class Exchange(Service):
                 f"the request id {quoted(self._bad_id)} is not 1 to {LONGEST_ID} letters, digits, '-', '_', '.', ':'"
             )
         clock, after = telemetry.Clock(record), memoryview(b"") if binary is None else binary
+        value = as_text(value) if self._media is not None else value
         call = self._checked(value, binary, clock)
         record.asked, record.batch = True, call.batch if call is not None else 1
         mode = self._door.settings.mode
@@ -264,7 +268,7 @@ class Exchange(Service):
             if ticket is not None and not door.results.accept(message.name, ticket, door.now()):
                 raise self._reused()
             try:
-                door.queue.send(message, _xray())
+                door.queue.send(message, xray())
             except ServiceError:
                 tell = breaker.failed
                 raise
@@ -393,8 +397,3 @@ def open_door(environ: "Mapping[str, str]") -> Door:
 
 def _warn(message: str) -> None:
     telemetry.emit(telemetry.event(None, "WARNING", message))
-
-
-def _xray() -> "str | None":
-    """The invocation's own X-Ray header, for the message's system attribute."""
-    return os.environ.get("_X_AMZN_TRACE_ID") or None

@@ -6,6 +6,8 @@ Will not: send or wait.
 Sources: RFC 7240 (Prefer); the IETF's draft on Idempotency-Key, whose values are quoted.
 """
 
+import os
+
 from mlpack_runtime import jsontext, protocol, telemetry
 from mlpack_runtime.protocol import HEADER_LENGTH, RequestError
 from mlpack_runtime.texts import PAIR_INPUT
@@ -155,3 +157,35 @@ def traced(reply: "Reply", trace_id: str) -> "Reply":
     if type(made) is dict and not {"model_name", "outputs"} <= made.keys():
         reply.body = jsontext.dumps({"trace_id": trace_id, **made}).encode()
     return reply
+
+
+def xray() -> "str | None":
+    """The invocation's own X-Ray header, for the message's system attribute."""
+    return os.environ.get("_X_AMZN_TRACE_ID") or None
+
+
+def media_of(settings: "Mapping[str, Any]") -> "str | None":
+    """What files the worker's task reads, of `media.KINDS`; None where it reads none."""
+    if not settings.get("task"):
+        return None
+    from mlpack_runtime.media import of_task  # nothing that a front door of texts should pay for
+
+    return of_task(settings["task"])
+
+
+def as_text(value: "Any") -> "Any":
+    """A plain request with files as base64, as a queue's message and JSON have them."""
+    if type(value) is not dict or not any(type(each) in (bytes, list) for each in value.values()):
+        return value
+    return {key: _in_base64(each) for key, each in value.items()}
+
+
+def _in_base64(value: "Any") -> "Any":
+    """A file, or a list of files; anything else as it is."""
+    if type(value) is list and value and all(type(each) is bytes for each in value):
+        return [_in_base64(each) for each in value]
+    if type(value) is not bytes:
+        return value
+    from binascii import b2a_base64
+
+    return b2a_base64(value, newline=False).decode()

@@ -44,6 +44,7 @@ MODULES = (
     "frontdoor",
     "jsontext",
     "limits",
+    "media",
     "model",
     "ort",
     "protocol",
