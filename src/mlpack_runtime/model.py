@@ -12,7 +12,7 @@ import sys
 
 from mlpack_runtime import jsontext, ort
 from mlpack_runtime.limits import Limits, RequestError, SettingsError
-from mlpack_runtime.starting import Beside, timed, tune_allocator
+from mlpack_runtime.starting import Beside, settle, timed, tune_allocator
 from mlpack_runtime.tensor import DATATYPES, Tensor, count, tensor
 from mlpack_runtime.texts import PAIR_INPUT, TEXT_INPUT, characters
 
@@ -263,6 +263,7 @@ def load(opener: "Opener | None" = None, at: "str | None" = None) -> Model:
             stages["session"] -= stages["weights"]
     finally:
         tokenizer.wait()
+        settle()
     model = Model(place, settings, session)
     model.tokenizer = tokenizer.result()
     _check(model)

@@ -20,7 +20,9 @@ _MIB = 1 << 20
 _RESERVED = 64 * _MIB
 """Addresses, not memory: what loading an engine and a small model takes, and some more."""
 _HUGE_PAGE = 2 * _MIB
-_MADV_HUGEPAGE = 14
+_MADV_HUGEPAGE, _MADV_NOHUGEPAGE = 14, 15
+_HUGE: "list[tuple[int, int]]" = []
+"""Address and size of what is asked for in huge pages while a package loads."""
 _TOP_PAD, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -2, -3, -1  # numbers from glibc's malloc.h
 
 
@@ -46,6 +48,15 @@ def tune_allocator() -> None:
     first, last = -(-before // _HUGE_PAGE) * _HUGE_PAGE, after // _HUGE_PAGE * _HUGE_PAGE
     if last > first:  # a kernel without huge pages refuses, and nothing is lost
         library.madvise(c_void_p(first), c_size_t(last - first), _MADV_HUGEPAGE)
+        _HUGE.append((first, last - first))
+
+
+def settle() -> None:
+    """Loading is done: what the heap has not touched yet comes in small pages again. Requests touch little of it at a time, and two
+    megabytes for each little were 4 MB of MiniLM's peak."""
+    while _HUGE:
+        first, size_bytes = _HUGE.pop()
+        CDLL(None).madvise(c_void_p(first), c_size_t(size_bytes), _MADV_NOHUGEPAGE)
 
 
 def timed(stages: "dict[str, float]", stage: str, work: "Callable[[], Any]") -> "Any":
