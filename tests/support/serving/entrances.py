@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -49,11 +49,11 @@ def process_of(entrance: str, root: Path, _: Path) -> Iterator[int]:
 
 
 @contextmanager
-def function(form: str, root: Path, rie: Path) -> Iterator[int]:
-    """A function under the emulator, behind a gateway."""
+def function(form: str, root: Path, rie: Path, more: Mapping[str, str] | None = None) -> Iterator[int]:
+    """A function under the emulator, behind a gateway. `more`: of its environment."""
     port, api_port = _free_port(), _free_port()
     addresses = ["--runtime-interface-emulator-address", f"127.0.0.1:{port}", "--runtime-api-address", f"127.0.0.1:{api_port}"]
-    environment = {"PATH": os.environ["PATH"], "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769"}
+    environment = {"PATH": os.environ["PATH"], "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769", **(more or {})}
     command = [rie, *addresses, sys.executable, "-I", "-S", str(root / "bootstrap.py")]
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, cwd="/", env=environment, **silent)
