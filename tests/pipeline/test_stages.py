@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.support.workshop import Workshop, make
+from tests.support.workshop import FEATURES, PYTHON, Workshop, make, put_runtime
 
+from mlpack.core.records import Target
 from mlpack.pipeline import bodies, stages
+from mlpack.pipeline.packing import pack, wheels
+from mlpack.pipeline.packing.runtime_part import FUNCTION, reachable, sources_dir
+from mlpack.recipe.serve import around
 from mlpack.report import diff, report, webpage
 from mlpack.report import stages as tables
 from mlpack.report.record import files
+from mlpack.targets import LambdaZip, shipped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +55,57 @@ def test_stages_are_measured_and_decide(workshop: Workshop) -> None:
     reasons = [reason for one in refused["candidates"] for reason in one["reasons"]]
     assert any("exceeds the budget" in reason for reason in reasons)
     assert any("stage tokenize p95 is not known" in reason and "(decode, infer, encode)" in reason for reason in reasons)
+
+
+def _seed(workshop: Workshop, *modules: str) -> None:
+    """Put the runtime part with these modules into the project's store."""
+    (pins,) = wheels.read_lock(workshop.root / wheels.LOCK_NAME).wheels.values()
+    target = Target(kind="lambda-zip", arch="x86_64", config=LambdaZip(arch="x86_64", python=PYTHON))
+    request = pack.runtime_request(target, PYTHON, False, tuple(pins))
+    put_runtime(workshop.store, dataclasses.replace(request, modules=modules))
+
+
+@pytest.mark.slow
+def test_features_take_what_the_recipe_says_of_their_table(tmp_path: Path) -> None:
+    workshop = make(tmp_path)
+    _seed(workshop, *around.modules({"features": {}, "cache": {}}))
+    (tmp_path / "example.json").write_text('{"customer": ["7", "8"]}')
+    features = f"{{table: customers, key: customer, columns: [{', '.join(f'c{at}' for at in range(FEATURES))}], latency: LATENCY}}"
+    serve = f"serve: {{example: example.json, cache: {{}}, features: {features}}}\n"
+    plain = workshop.recipe.read_text()
+    workshop.recipe.write_text(
+        f"{plain}search: off\nbudgets: {{stages: {{features: 4ms, infer: 1s}}}}\n{serve}".replace("LATENCY", "20ms")
+    )
+    record, _ = workshop.build()
+    assert record["chosen"] is None
+    assert {one["status"] for one in record["candidates"]} == {"over_budget"}
+    for one in record["candidates"]:
+        assert one["stages_ms"].keys() == {"decode", "features", "cache", "infer", "encode"}
+        assert one["stages_ms"]["features"]["p50"] >= 20
+        assert any("stage features p95" in reason and "exceeds the budget of 4 ms" in reason for reason in one["reasons"])
+    workshop.recipe.write_text(f"{plain}search: off\nbudgets: {{stages: {{infer: 1s}}}}\n{serve}".replace(", latency: LATENCY", ""))
+    record, out = workshop.build()
+    assert record["chosen"] is not None  # booted by ids, in stub mode
+    for one in record["candidates"]:
+        assert "features" not in one["stages_ms"]  # nobody said what the table takes
+    unpacked = shipped.unpack(out / "artifacts" / record["chosen"], tmp_path / "unpacked")
+    settings = json.loads((unpacked / "model/model.json").read_bytes())["around"]
+    assert settings["features"]["columns"]["x"] == [f"c{at}" for at in range(FEATURES)]
+    assert settings["cache"] == {"memory_bytes": 32_000_000, "ttl_s": 3600.0}
+
+
+def test_a_package_carries_the_modules_of_what_it_uses() -> None:
+    sources = sources_dir()
+    assert not any(name.startswith("around") for name in reachable(sources, FUNCTION))
+    for settings, there, absent in (
+        ({"features": {}}, {"around.features", "around.attributes", "aws.signed", "aws.credentials"}, "around.prediction_cache"),
+        ({"cache": {}}, {"around.prediction_cache"}, "around.features"),
+        ({"cache": {"table": "t"}}, {"around.prediction_cache", "aws.signed", "aws.wire"}, "around.prediction_log"),
+        ({"log": {}}, {"around.prediction_log", "aws.signed", "aws.sigv4"}, "around.features"),
+    ):
+        modules = reachable(sources, (*FUNCTION, *around.modules(settings)))
+        assert there | {"around", "around.tracing"} - ({"around.tracing"} if "log" in settings else set()) <= modules
+        assert absent not in modules
 
 
 def test_requests_are_plain_where_a_hook_answers() -> None:
