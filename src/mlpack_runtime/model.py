@@ -64,7 +64,8 @@ class TextTokenizer:
         except BaseException as error:  # noqa: BLE001  (the extension raises bare Exception for any unreadable file, or panics)
             raise ModelError(f"cannot read the tokenizer {path}: {error}") from None
         if settings.get("max_length"):
-            self.library.enable_truncation(settings["max_length"])
+            side = (self.library.truncation or {}).get("direction", "right")  # which end of a text is cut off
+            self.library.enable_truncation(settings["max_length"], direction=side)
         padding = self.library.padding or self._padding(settings.get("pad_token"))
         self.library.no_padding()  # pad id, side and multiple stay the model's own; a fixed length does not
         self._multiple: int = padding.get("pad_to_multiple_of") or 1

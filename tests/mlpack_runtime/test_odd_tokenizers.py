@@ -34,9 +34,10 @@ TASKS = [
 def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Service]:
     """A service whose tokenizer.json is changed by `change` before it starts."""
 
-    def start(change: Callable[[dict[str, Any]], None], task: dict[str, Any] | None = None) -> Service:
+    def start(change: Callable[[dict[str, Any]], None], task: dict[str, Any] | None = None, **more: Any) -> Service:
         graph = tags if task and task["name"] in ("token-classification", "question-answering") else words
-        root = package(tmp_path / "package", graph, tokenizer={"file": "tokenizer.json"}, **({"task": task} if task else {}))
+        place, settings = tmp_path / f"package-{len(list(tmp_path.iterdir()))}", {"task": task} if task else {}
+        root = package(place, graph, tokenizer={"file": "tokenizer.json", **more}, **settings)
         path = root / "model/tokenizer.json"
         document = json.loads(path.read_text())
         change(document)
@@ -117,6 +118,28 @@ def test_tokenizer_that_fails_at_trial_texts_serves(
         assert [ask(service, {"text": text})[0] for text in (good, odd)] == [200, status]
     finally:
         batcher.stop()
+
+
+def cut_on_the_left(document: dict[str, Any]) -> None:
+    document["truncation"] = {"max_length": 9, "stride": 0, "strategy": "LongestFirst", "direction": "Left"}
+
+
+def test_text_that_is_cut_on_the_left_keeps_its_end(opened: Callable[..., Service]) -> None:
+    service = opened(cut_on_the_left, {**TASKS[1], "top_k": 5}, max_length=4)  # type: ignore[dict-item]
+    long, end, begin = (ask(service, {"text": text}) for text in ("the dog sat on a mat", "a mat", "the dog"))
+    assert long == end
+    assert long != begin
+
+
+@pytest.mark.parametrize("task", TASKS[3:], ids=lambda task: task["name"])
+def test_windows_are_the_same_whichever_side_texts_are_cut_on(opened: Callable[..., Service], task: dict[str, Any]) -> None:
+    """They hold the whole text, in its order."""
+    body: dict[str, Any] = {"text": "the cats sat on a mat the dog sat on the cats", "ignore_labels": [], "stride": 1}
+    if task == SPAN:
+        body = {"question": "dog", "context": body["text"], "top_k": 9, "doc_stride": 1, "max_seq_len": 8}
+    answers = [ask(opened(change, task, max_length=7), body) for change in (lambda _: None, cut_on_the_left)]
+    assert answers[0][0] == 200
+    assert answers[0] == answers[1]
 
 
 def test_panic_of_the_tokenizer_is_an_answer(opened: Callable[..., Service], capfd: pytest.CaptureFixture[str]) -> None:

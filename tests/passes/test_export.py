@@ -80,6 +80,30 @@ def test_texts_of_xlnet_are_padded_on_the_left(bert: Path, tmp_path: Path) -> No
         assert padding["pad_token"] == "[PAD]"
 
 
+@pytest.mark.parametrize(
+    ("config", "own", "side"),
+    [
+        ({}, None, "right"),
+        ({"truncation_side": "left"}, None, "left"),
+        ({}, "left", "left"),
+        ({"truncation_side": "right"}, "left", "right"),
+        ({"truncation_side": 3}, None, "right"),
+    ],
+)
+def test_texts_are_cut_on_the_tokenizers_side(bert: Path, tmp_path: Path, config: Any, own: str | None, side: str) -> None:
+    for folder in ("model", "out"):
+        (tmp_path / folder).mkdir()
+    tokenizer = Tokenizer.from_file(str(bert / "tokenizer.json"))
+    if own is not None:
+        tokenizer.enable_truncation(100, direction=own)
+    tokenizer.save(str(tmp_path / "model/tokenizer.json"))
+    (tmp_path / "model/tokenizer_config.json").write_text(json.dumps(config))
+    hf_tokenizer.write(tmp_path / "model", tmp_path / "out", 30_000, 4)
+    cut = Tokenizer.from_file(str(tmp_path / "out/tokenizer.json"))
+    words = ["the", "cat", "sat"]
+    assert cut.encode(" ".join(words)).tokens[1:-1] == (words[1:] if side == "left" else words[:2])
+
+
 def test_plain_directory_keeps_its_own_output(tmp_path: Path) -> None:
     notes = exported(huggingface_dir(tmp_path / "plain", sentence=False), tmp_path / "out", task="feature-extraction")
     assert notes["pooling"] is None

@@ -124,7 +124,8 @@ def _parts(encoding: "Any", text: str, sequence: int) -> "tuple[list[list[Any]],
     what it cut off in further encodings, without a stride."""
     body: list[list[Any]] = [[] for _ in _COLUMNS]
     around, seams = None, []
-    for piece in (encoding, *encoding.overflowing):
+    # A tokenizer that cuts texts on the left gives their end first.
+    for piece in sorted((encoding, *encoding.overflowing), key=_begin):
         columns = [getattr(piece, name) for name in _COLUMNS]
         own = [at for at, special in enumerate(piece.special_tokens_mask) if not special]
         begin, end = (own[0], own[-1] + 1) if own else (len(columns[0]), len(columns[0]))
@@ -138,6 +139,12 @@ def _parts(encoding: "Any", text: str, sequence: int) -> "tuple[list[list[Any]],
     body[1], body[4] = body[1][:1] * len(body[1]), [sequence] * len(body[4])
     _trim(text, body[5], body[2], seams[1:])
     return around[0], body, around[1]
+
+
+def _begin(piece: "Any") -> int:
+    """Where a piece begins in its text."""
+    places: list[int] = [offset[0] for offset, special in zip(piece.offsets, piece.special_tokens_mask, strict=True) if not special]
+    return places[0] if places else 0
 
 
 def _trim(text: str, tokens: "list[str]", offsets: "list[tuple[int, int]]", seams: "list[int]") -> None:

@@ -61,8 +61,7 @@ def write(model_dir: Path, out_dir: Path, rows: int, max_length: int | None) -> 
     padding: dict[str, Any] = tokenizer.padding or padding_of(model_dir, tokenizer)
     padding |= {"length": None}
     tokenizer.enable_padding(**padding)
-    if max_length is not None:
-        tokenizer.enable_truncation(max_length)
+    _cut_at(tokenizer, max_length, model_dir)
     (out_dir / files.TOKENIZER).write_text(tokenizer.to_str(), "utf-8")
 
 
@@ -72,9 +71,19 @@ def write_padded(path: Path, out_dir: Path, max_length: int | None) -> None:
     padding: dict[str, Any] = tokenizer.padding or padding_of(path.parent, tokenizer)
     padding |= {"length": None}
     tokenizer.enable_padding(**padding)
-    if max_length is not None:
-        tokenizer.enable_truncation(max_length)
+    _cut_at(tokenizer, max_length, path.parent)
     (out_dir / files.TOKENIZER).write_text(tokenizer.to_str(), "utf-8")
+
+
+def _cut_at(tokenizer: Any, max_length: int | None, model_dir: Path) -> None:
+    """Texts are cut at this length: on the side that tokenizer_config.json says, else tokenizer.json, as in transformers."""
+    if max_length is None:
+        return
+    path = model_dir / "tokenizer_config.json"
+    side = read_object(path).get("truncation_side") if path.is_file() else None
+    if side not in ("left", "right"):
+        side = (tokenizer.truncation or {}).get("direction", "right")
+    tokenizer.enable_truncation(max_length, direction=side)
 
 
 def _converted(model_dir: Path, out_dir: Path) -> tuple[Any, str]:
