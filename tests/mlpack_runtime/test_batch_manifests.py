@@ -242,7 +242,12 @@ def test_a_connection_that_breaks_is_opened_where_it_broke(monkeypatch: pytest.M
     assert b"".join(source.chunks(0)) == store.data
     assert b"".join(source.chunks(42)) == store.data[42:]
     assert store.requests == 15 + 9
+    with source.opened() as stream:
+        stream.seek(-5, io.SEEK_END)
+        assert stream.read() == store.data[-5:]
     store.each = 0
+    with pytest.raises(BatchError, match="cannot be read at byte 0"), source.opened() as stream:
+        stream.read(9)
     with pytest.raises(BatchError, match="cannot be read from byte 3 on") as caught:
         list(source.chunks(3))
     assert caught.value.status == 4

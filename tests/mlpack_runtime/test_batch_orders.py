@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.runtime.batches_of_items import Echo, Killed, Mortal, manifest, runner
 from tests.support.runtime.functions import Context, function
 from tests.support.runtime.source_events import s3, sns, sqs
 from tests.support.runtime.tiny_packages import affine, package
@@ -281,3 +282,22 @@ def test_items_of_a_maps_own_reader_are_requests(call: Callable[..., Any], place
     assert "the column 'q'" in call({"Items": [{"p": "1"}], "BatchInput": told})[0]["error"]
     with pytest.raises(RuntimeError, match="columns is"):
         call({"Items": rows, "BatchInput": {"columns": 3}})
+
+
+def test_a_runner_in_s3_ended_at_any_call_is_followed(place: Place, tmp_path: Path) -> None:
+    """As on a disk, with conditional writes in the place of links. Right behind a call is before the next one."""
+    at = 0
+    source = tmp_path / "m.jsonl"
+    text = "\n".join("nope" if at == 1 else json.dumps({"id": f"i{at}", "text": f"t{at}"}) for at in range(3))
+    while True:
+        at += 1
+        folder = S3Folder(place.s3, "results", f"{at}")
+        try:
+            runner(Mortal(folder, at), manifest(source, text), Echo(), part=2).run()
+            break
+        except Killed:
+            for key in keys(place, f"{at}/claims/"):
+                place.s3.put_object(Bucket="results", Key=key, Body=b'{"owner": "gone", "until": 0}')
+            runner(folder, manifest(source, text), Echo(), part=2).run()
+            check(place, 3, prefix=f"{at}/")
+    assert at > 15

@@ -91,13 +91,20 @@ class Job:
         try:
             source = open_source(order.manifest, self._s3)
             manifest = open_manifest(source, order.format, model.limits.body_bytes)
-            opener = Opener(model, manifest.columns, order.columns)
-            told = self._described(source)
-            identity = sha256(jsontext.dumps(told).encode()).hexdigest()[:12]
-            folder = self._folder(order.results or f"{source.uri}.results/{identity}")
-            rows = self._planned(folder, told, manifest)
+            try:
+                return self._run(source, manifest)
+            finally:
+                manifest.close()
         except aws.AwsError as error:
             raise BatchError(str(error), 4) from None
+
+    def _run(self, source: "Source", manifest: "Manifest") -> "dict[str, Any]":
+        order, model = self._order, self._model
+        opener = Opener(model, manifest.columns, order.columns)
+        described = self._described(source)
+        identity = sha256(jsontext.dumps(described).encode()).hexdigest()[:12]
+        folder = self._folder(order.results or f"{source.uri}.results/{identity}")
+        rows = self._planned(folder, described, manifest)
         places = Places(source.uri, self._s3, model.limits, files=self._files)
         answerer = Answerer(self._service, places.fetch, f"batch-{identity}", self.pause)
         answerer.headers = {MODEL_HEADER: order.model} if order.model else {}

@@ -146,7 +146,19 @@ class S3Source:
                 sleep(_PAUSE_S * tries)
 
     def _range(self, begin: int, end: int) -> bytes:
-        return bytes(self._get(f"bytes={begin}-{end - 1}").read())
+        for tried in range(_TRIES):
+            try:
+                data = bytes(self._get(f"bytes={begin}-{end - 1}").read())
+                if len(data) == end - begin:
+                    return data
+                raise OSError("the answer ended early")
+            except BatchError:
+                raise
+            except Exception as error:  # noqa: BLE001  (as above)
+                if tried == _TRIES - 1:
+                    raise _failure(self.uri, error, f"cannot be read at byte {begin}") from None
+                sleep(_PAUSE_S * (tried + 1))
+        raise AssertionError
 
     def _get(self, span: str) -> "Any":
         try:
