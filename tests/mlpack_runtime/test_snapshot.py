@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.runtime.front_doors import described
 from tests.support.runtime.tiny_packages import affine, package
 
 from mlpack_runtime import snapshot, starting
@@ -117,6 +119,24 @@ def test_clients_and_credentials_of_a_snapshot_are_forgotten(monkeypatch: pytest
     assert connection.closed
     assert credentials.provide().key == "another"
     credentials._KEPT.clear()
+
+
+def test_a_front_door_begins_anew_in_each_instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its clients, connections and circuit breaker were the snapshot's."""
+    monkeypatch.setenv("MLPACK_MODEL_DIR", str(described(tmp_path / "model")))
+    monkeypatch.setenv("MLPACK_WORKER_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
+    monkeypatch.setattr(snapshot, "HOOKS", [])
+    monkeypatch.delitem(sys.modules, "mlpack_runtime.frontdoor", raising=False)
+    frontdoor = importlib.import_module("mlpack_runtime.frontdoor")
+    monkeypatch.delitem(sys.modules, "mlpack_runtime.frontdoor")  # other tests want one of their own
+    ((before, after),) = snapshot.HOOKS
+    first = frontdoor.DOOR
+    before()
+    assert frontdoor.DOOR is first
+    after()
+    assert frontdoor.DOOR is not first
+    assert frontdoor.handler({"warmup": True}, None)["warm"] is True
 
 
 class Platform:
