@@ -20,6 +20,7 @@ from tests.support.runtime.weight_servers import WeightServer, outside
 from tests.support.runtime.workers import Process
 from tests.support.services.aws_server import AwsServer
 from tests.support.serving.entrances import _free_port, _invoke, _wait
+from tools import parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,10 +88,49 @@ def test_a_function_reads_its_weights_from_s3(
     assert "aws s3 cp weights/" in json.dumps(refused) + log
 
 
+@pytest.mark.parametrize("prefix", ["models", "modèle é/ü", "a+b c%20d/it's"])
+def test_a_store_that_is_not_amazons(built: tuple[Path, bytes], inside: Any, tmp_path: Path, prefix: str) -> None:
+    """rclone's S3 checks signatures, and gives a part of an object with status 200."""
+    root, data = built
+    folder = tmp_path / "s3/weights" / prefix
+    folder.mkdir(parents=True)
+    (folder / hashlib.sha256(data).hexdigest()).write_bytes(data)
+    port = _free_port()
+    command = [
+        parts.rclone(),
+        "serve",
+        "s3",
+        "--config",
+        "/dev/null",
+        "--auth-key",
+        "ACCESSKEY,SECRET",
+        "--addr",
+        f"127.0.0.1:{port}",
+    ]
+    store = subprocess.Popen([*command, tmp_path / "s3"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait(port, store)
+        environment = {
+            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}",
+            "AWS_ACCESS_KEY_ID": "ACCESSKEY",
+            "AWS_SECRET_ACCESS_KEY": "SECRET",
+            "AWS_REGION": "eu-central-1",
+        }
+        settings = {"weights": f"s3://weights/{prefix}", "weights_cache": tmp_path}
+        process = Process(root, environment, entrance="serve", **settings).ready()
+        try:
+            assert process.http("POST", "/", ASK)[1]["outputs"] == inside
+        finally:
+            assert process.end() == 0
+    finally:
+        store.kill()
+        store.wait()
+
+
 def test_killed_while_it_fetches(built: tuple[Path, bytes], inside: Any, server: WeightServer, tmp_path: Path) -> None:
     """Liveness is answered meanwhile, what is there after kill -9 is kept, and only the rest is fetched."""
     root, data = built
-    parts = -(-len(data) // PART)
+    number = -(-len(data) // PART)
 
     def slowly(_first: int, _size: int) -> None:
         time.sleep(0.05)
@@ -113,7 +153,7 @@ def test_killed_while_it_fetches(built: tuple[Path, bytes], inside: Any, server:
     finally:
         assert second.end() == 0
     # What was under way when it was killed is asked for again, no more: two connections have two parts.
-    assert parts - len(before) <= len(server.asked) <= parts - len(before) + 2
+    assert number - len(before) <= len(server.asked) <= number - len(before) + 2
     assert len(before) > 4
 
 
