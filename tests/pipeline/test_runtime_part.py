@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import pytest
+
 import mlpack_runtime
 from mlpack.pipeline.packing import runtime_part
 from mlpack.pipeline.packing.runtime_part import FUNCTION, RuntimeRequest
@@ -72,6 +74,16 @@ def test_a_functions_key_does_not_change_with_a_workers_modules() -> None:
     function = RuntimeRequest(python="3.11", arch="x86_64", text=False, pins=())
     worker = RuntimeRequest(python="3.11", arch="x86_64", text=False, pins=(), needs=("engine", "aws"))
     assert runtime_part.runtime_key(function)["runtime"] != runtime_part.runtime_key(worker)["runtime"]
+
+
+@pytest.mark.parametrize("needs", [("engine",), ("engine", "http")])
+@pytest.mark.parametrize("task", ["image-classification", "object-detection"])
+def test_a_package_of_pictures_carries_what_reads_them(task: str, needs: tuple[str, ...]) -> None:
+    request = RuntimeRequest(python="3.13", arch="arm64", text=False, pins=(), needs=needs, modules=(tasks.module_of(task),))
+    carried = set(runtime_part._source_names(SOURCES, request))
+    assert carried >= {f"pictures/{name}.py" for name in ("__init__", "planes", "reading", "shaping")} | {"media.py", "hooks.py"}
+    assert ("tasks/boxes.py" in carried) == (task == "object-detection")
+    assert not [name for name in carried if name.startswith(("sounds", "fetching", "tasks/text_"))]
 
 
 def test_a_package_carries_the_modules_of_its_own_task_alone() -> None:
