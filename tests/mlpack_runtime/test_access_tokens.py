@@ -198,6 +198,14 @@ def test_a_token_without_rights_is_forbidden() -> None:
         assert "insufficient_scope" in error.headers["www-authenticate"]
 
 
+@pytest.mark.parametrize(("claim", "wanted"), [(True, "true"), (False, "false"), (7, "7"), (["a", 7], "7"), ("7", "7")])
+def test_claims_that_are_no_texts_are_compared_as_written(claim: object, wanted: str) -> None:
+    tokens = Shown(signer("ES256").jwk()).tokens(require={"level": [wanted]})
+    assert ask(tokens, signer("ES256").token(level=claim)) == "team-a"
+    for other in (not claim, None, {"a": wanted}, 7.5, [[wanted]]):
+        assert refused(tokens, signer("ES256").token(level=other)).status == 403
+
+
 def test_verified_tokens_are_remembered_until_they_expire(monkeypatch: pytest.MonkeyPatch) -> None:
     shown, times = Shown(signer("ES256").jwk()), [float(NOW)]
     tokens = Tokens(SETTINGS, KeySet(SETTINGS, shown.fetch, lambda: shown.now_s), lambda: times[0])

@@ -37,7 +37,9 @@ def test_keys_become_what_the_runtime_reads(tmp_path: Path) -> None:
     serve = f"""\
 authorize:
   api_keys: {{header: X-Key, digests: {{team-a: 'sha256:{DIGEST.upper()}'}}, env: KEYS, file: keys.txt}}
-  jwt: {{jwks: 'https://i.example/keys', issuer: 'https://i.example', audience: [a, b], leeway: 30s, require: {{scope: predict}}}}
+  jwt:
+    {{jwks: 'https://i.example/keys', issuer: 'https://i.example', audience: [a, b], leeway: 30s,
+    require: {{scope: predict, verified: true, tier: [1, 2]}}}}
   limits: {{per_second: 5, tenants: {{big: {{per_second: 50, burst: 100}}}}}}
   public: [metadata, health]
 cors: {{origins: 'https://app.example.com', max_age: 5min, credentials: true}}
@@ -53,7 +55,7 @@ cors: {{origins: 'https://app.example.com', max_age: 5min, credentials: true}}
                 "algorithms": ["RS256", "ES256"],
                 "leeway_s": 30.0,
                 "tenant": "sub",
-                "require": {"scope": ["predict"]},
+                "require": {"scope": ["predict"], "verified": ["true"], "tier": ["1", "2"]},
                 "max_age_s": 600.0,
                 "stale_s": 86400.0,
             },

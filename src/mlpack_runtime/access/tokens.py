@@ -129,7 +129,8 @@ class Tokens:
         for name, wanted in self._require.items():
             given = claims.get(name)
             holds = given.split() if name in _SPACED and type(given) is str else given if type(given) is list else [given]
-            if not any(value in holds for value in (wanted if type(wanted) in (list, tuple) else [wanted])):
+            told = [_as_text(value) for value in holds]
+            if not any(value in told for value in (wanted if type(wanted) in (list, tuple) else [wanted])):
                 error = RequestError(f"the token's {name} does not allow this", 403, "Forbidden")
                 error.headers["www-authenticate"] = 'Bearer error="insufficient_scope"'
                 raise error
@@ -140,6 +141,11 @@ def _refused(why: str) -> RequestError:
     plain = "".join(letter if " " <= letter <= "~" and letter not in '"\\' else "'" for letter in why)
     error.headers["www-authenticate"] = f'Bearer error="invalid_token", error_description="{plain}"'
     return error
+
+
+def _as_text(value: object) -> object:
+    """A claim's value as a recipe writes it: `true`, `7`."""
+    return {True: "true", False: "false"}[value] if type(value) is bool else str(value) if type(value) is int else value
 
 
 def _object(part: str) -> "dict[str, Any]":

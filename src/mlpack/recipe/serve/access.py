@@ -33,6 +33,14 @@ def _texts(value: Any) -> tuple[str, ...]:
     return values
 
 
+def _claims(value: Any) -> tuple[str, ...]:
+    """A claim's values: texts, whole numbers, true and false, each as JSON writes it."""
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    return _texts(
+        [str(each).lower() if isinstance(each, bool) else str(each) if isinstance(each, int) else each for each in values]
+    )
+
+
 def _digests(value: Any) -> dict[str, str]:
     """Digests by tenant; one without a tenant is called by the beginning of its digest, as the runtime calls it."""
     if not isinstance(value, list | tuple | dict) or not value:
@@ -50,6 +58,7 @@ def _digests(value: Any) -> dict[str, str]:
 
 
 Texts = Annotated[tuple[str, ...], PlainValidator(_texts), _TEXTS]
+Claims = Annotated[tuple[str, ...], PlainValidator(_claims), WithJsonSchema({"type": ["string", "integer", "boolean", "array"]})]
 Digests = Annotated[
     dict[str, str],
     PlainValidator(_digests),
@@ -90,7 +99,7 @@ class JwtKeys(Keys):
     )
     leeway: Duration = Field(default=60_000.0, description="how far clocks may differ")
     tenant: Text = Field(default="sub", description="the claim that names the tenant, for limits and the log")
-    require: dict[Text, Texts] = Field(
+    require: dict[Text, Claims] = Field(
         default_factory=dict, description="claims that a token must have, each with a value or values: `{scope: predict}`; else 403"
     )
     max_age: Duration = Field(default=600_000.0, description="after this time the keys are fetched again")
