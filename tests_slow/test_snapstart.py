@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from tests.mlpack_runtime.test_snapshot import Platform
+from tests.support.runtime.runtime_apis import Platform
 from tests.support.runtime.tiny_packages import affine, package
 
 if TYPE_CHECKING:

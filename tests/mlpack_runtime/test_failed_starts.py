@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.mlpack_runtime.test_loop import RuntimeApi
+from tests.support.runtime.runtime_apis import RuntimeApi
 from tests.support.runtime.tiny_packages import affine, package, words
 
 if TYPE_CHECKING:

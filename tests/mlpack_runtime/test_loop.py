@@ -8,11 +8,10 @@ import socket
 import subprocess
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support.runtime.runtime_apis import RuntimeApi
 from tests.support.runtime.tiny_packages import affine, package, wide_identity
 
 from mlpack_runtime import loop
@@ -21,76 +20,6 @@ from mlpack_runtime.loop import Connection, RuntimeApiError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-PREFIX = "/2018-06-01/runtime"
-
-
-class RuntimeApi:
-    """The Runtime API: `invoke` hands an event out and waits for what is posted for it; `posts` is everything that was posted."""
-
-    def __init__(self) -> None:
-        self.events: Queue[tuple[str, bytes, dict[str, str]]] = Queue()
-        self.posts: Queue[tuple[str, bytes, dict[str, str]]] = Queue()
-        self.chunked = False
-        self.refuse_answers = False
-        self.close_after_each = False
-        api = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                try:
-                    number, body, headers = api.events.get(timeout=20)
-                except Empty:
-                    return
-                self.send_response(200)
-                self.send_header("Lambda-Runtime-Aws-Request-Id", number)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                if api.chunked:
-                    self.send_header("Transfer-Encoding", "chunked")
-                    self.end_headers()
-                    for at in range(0, len(body), 7):
-                        part = body[at : at + 7]
-                        self.wfile.write(f"{len(part):x};note=1\r\n".encode() + part + b"\r\n")
-                    self.wfile.write(b"0\r\nTrailer: x\r\n\r\n")
-                else:
-                    self.send_header("Content-Length", str(len(body)))
-                    self.end_headers()
-                    self.wfile.write(body)
-                self.close_connection = api.close_after_each  # without saying so in a header, as a proxy would
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                api.posts.put((self.path.removeprefix(PREFIX), body, {name.lower(): value for name, value in self.headers.items()}))
-                refused = api.refuse_answers and self.path.endswith("/response")
-                self.send_response(413 if refused else 202)
-                self.send_header("Content-Length", "2")
-                self.end_headers()
-                self.wfile.write(b"{}")
-                self.close_connection = api.close_after_each
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.address = f"127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def invoke(self, event: object, **headers: str) -> tuple[str, Any, dict[str, str]]:
-        body = event if isinstance(event, bytes) else json.dumps(event).encode()
-        self.events.put(("r-1", body, {name.replace("_", "-"): value for name, value in headers.items()}))
-        return self.posted()
-
-    def posted(self) -> tuple[str, Any, dict[str, str]]:
-        path, body, headers = self.posts.get(timeout=20)
-        return path, json.loads(body), headers
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture

@@ -7,12 +7,11 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.support.runtime.front_doors import described
+from tests.support.runtime.runtime_apis import Platform
 from tests.support.runtime.tiny_packages import affine, package
 
 from mlpack_runtime import snapshot, starting
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PREFIX = "/2018-06-01/runtime"
 # AWS's module in the form that it has in its managed runtimes: two lists, which its client empties and reads.
 PLATFORM = """
 _before, _after = [], []
@@ -137,56 +135,6 @@ def test_a_front_door_begins_anew_in_each_instance(tmp_path: Path, monkeypatch: 
     after()
     assert frontdoor.DOOR is not first
     assert frontdoor.handler({"warmup": True}, None)["warm"] is True
-
-
-class Platform:
-    """The Runtime API with a snapshot: `asked` are the requests in order. There is one event for each of `instances`."""
-
-    def __init__(self, refuse: bool = False, instances: int = 1) -> None:
-        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
-        self.ports: list[int] = []
-        self.answered = threading.Event()
-        self.instances = instances
-        platform = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                platform.asked.append(("GET", self.path, dict(self.headers), b""))
-                platform.ports.append(self.client_address[1])
-                if self.path.endswith("/invocation/next") and platform.answered.is_set():
-                    self.close_connection = True
-                    return
-                body = b'{"inputs": {"pixels": [[1, 2, 3, 4]], "marks": [2]}}'
-                self.send_response(403 if refuse else 200)
-                self.send_header("Lambda-Runtime-Aws-Request-Id", "1")
-                self.send_header("Lambda-Runtime-Deadline-Ms", "9999999999999")
-                self.send_header("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:eu-west-1:1:function:f")
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                platform.asked.append(("POST", self.path, dict(self.headers), body))
-                platform.instances -= 1
-                if not platform.instances:
-                    platform.answered.set()
-                self.send_response(202)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-
-    @property
-    def paths(self) -> list[str]:
-        return [f"{method} {path.removeprefix(PREFIX)}" for method, path, _, _ in self.asked]
 
 
 @pytest.fixture
