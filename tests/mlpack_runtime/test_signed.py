@@ -145,6 +145,24 @@ def test_an_idle_connection_that_was_closed_is_opened_anew(alone: pytest.MonkeyP
     assert len(asked) == 2
 
 
+def test_an_instance_of_a_snapshot_opens_its_own_connection(alone: pytest.MonkeyPatch) -> None:
+    from mlpack_runtime.starting import AFTER_RESTORE
+
+    keeps = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    with (
+        scripted(keeps, _answer("200 OK", b'{"a":1}')) as (address, asked),
+        closing(Client("dynamodb", endpoint=address, attempts=1)) as table,
+    ):
+        assert table.call("GetItem", {}) == {}
+        assert len(table._idle) == 1
+        for forget in AFTER_RESTORE:
+            forget()
+        _, was_open = table._take("127.0.0.1", int(address.rpartition(":")[2]), tls=False)
+        assert (was_open, table._idle) == (False, [])
+        assert table.call("GetItem", {}) == {"a": 1}
+    assert len(asked) == 2
+
+
 @pytest.mark.parametrize(
     "odd",
     [

@@ -56,6 +56,7 @@ class PredictionCache:
         self._table: str | None = settings.get("table") if not stubbed else None
         self._kept: dict[str, tuple[float, int, Outputs]] = {}
         self._bytes = 0
+        self._ports = sorted((port.name, port.datatype) for port in model.outputs)
         self._lock = allocate_lock()
         self._failed, self._rests_until = 0, 0.0
         self._client: Client | None = self._open() if self._table else None
@@ -146,6 +147,8 @@ class PredictionCache:
         try:
             until = float(item["expires"]["N"])
             outputs = unpacked(a2b_base64(item["outputs"]["B"]))
+            if [(name, made.datatype) for name, made in sorted(outputs.items())] != self._ports:
+                raise ValueError("these are not the outputs of the model")
         except (KeyError, TypeError, ValueError, TensorError, Error) as error:
             record.detail["cache_error"] = cut(f"what {self._table} holds is no prediction: {type(error).__name__}: {error}", 300)
             return None

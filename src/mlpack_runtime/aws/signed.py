@@ -44,6 +44,17 @@ _PREFIXES = {"dynamodb": "DynamoDB_20120810", "firehose": "Firehose_20150804"}
 _JSON = {"dynamodb": "application/x-amz-json-1.0", "firehose": "application/x-amz-json-1.1"}
 
 
+_EPOCH = [0]
+"""Connections of an earlier one are not used: an instance that is made of a snapshot has its own."""
+
+
+def _renew() -> None:
+    _EPOCH[0] += 1
+
+
+AFTER_RESTORE.append(_renew)
+
+
 class ServiceError(AwsError):
     """A service refused a call, or could not be asked. `code`: its own word ("NoSuchKey"), "" where nothing was answered;
     `status`: HTTP's, 0 where nothing was answered."""
@@ -74,7 +85,7 @@ class Client:
             self._place = credentials.split_url(self._given or _address(service, self.region))
         except ValueError as error:
             raise AwsError(f"the address of {service}: {error}") from None
-        self._idle: list[tuple[tuple[str, int], float, wire.Connection]] = []
+        self._idle: list[tuple[tuple[str, int, int], float, wire.Connection]] = []
         self._skew_s = 0.0
         self._closings = 0
         AFTER_RESTORE.append(self.close)
@@ -152,7 +163,7 @@ class Client:
                 raise
             answer = connection.request(sent, until=until, most=most)  # it had been closed meanwhile
         if connection.is_open and len(self._idle) < _IDLE:
-            self._idle.append(((host, port), monotonic(), connection))
+            self._idle.append(((host, port, _EPOCH[0]), monotonic(), connection))
         else:
             connection.close()
         if "x-amz-crc32" in answer.headers and answer.headers["x-amz-crc32"] != str(crc32(answer.body)):
@@ -166,7 +177,7 @@ class Client:
                 place, since, connection = self._idle.pop()
             except IndexError:  # another thread took the last
                 break
-            if place == (host, port) and monotonic() - since < _IDLE_S:
+            if place == (host, port, _EPOCH[0]) and monotonic() - since < _IDLE_S:
                 return connection, True
             connection.close()
         return wire.Connection(host, port, tls=tls, connect_s=CONNECT_S), False
@@ -182,7 +193,7 @@ class Client:
             if self._closings:
                 connection.close()
                 return
-            self._idle.append(((host, port), monotonic(), connection))
+            self._idle.append(((host, port, _EPOCH[0]), monotonic(), connection))
         except (OSError, AwsError):
             connection.close()
 

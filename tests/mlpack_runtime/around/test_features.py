@@ -251,6 +251,41 @@ def test_attributes_of_another_type_are_none(attribute: Any, datatype: str) -> N
         attributes.value_of(attribute, datatype)
 
 
+def test_tables_as_other_people_have_them(packaged: Callable[..., Packaged], aws: AwsServer) -> None:
+    """A sort key, numbers as ids, names with dots and of reserved words, ids of any script, a row as one list."""
+    dynamodb = aws.client("dynamodb")
+    dynamodb.create_table(
+        TableName="events",
+        KeySchema=[{"AttributeName": "account", "KeyType": "HASH"}, {"AttributeName": "day", "KeyType": "RANGE"}],
+        AttributeDefinitions=[{"AttributeName": "account", "AttributeType": "S"}, {"AttributeName": "day", "AttributeType": "N"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    row = [{"N": text} for text in ("1", "2.5", "-3", "1")]
+    names = {"user.age": {"N": "4"}, "values": {"L": row}}
+    for account, day in (("ключ 1", "20261130"), ("🤖#a/b", "7")):
+        dynamodb.put_item(TableName="events", Item={"account": {"S": account}, "day": {"N": day}, **names})
+    dynamodb.put_item(TableName="events", Item={"account": {"S": "short"}, "day": {"N": "1"}, "values": {"L": row[:2]}})
+    dynamodb.close()
+    columns = {"pixels": ["values"], "marks": ["user.age"]}
+    one = packaged(features={"table": "events", "key": ["account", "day"], "columns": columns, "deadline_ms": 5000})
+    whole = one.scores(WHOLE)
+    assert one.scores({"account": "ключ 1", "day": 20261130}) == whole
+    assert one.scores({"account": ["🤖#a/b", "ключ 1"], "day": [7, 20261130]}) == whole * 2
+    assert one.ask({"account": ["ключ 1"], "day": [1, 2]})[0].status == 400
+    assert one.ask({"account": ["ключ 1"], "day": 1})[0].status == 400
+    reply, _ = one.ask({"account": "short", "day": 1})
+    assert (reply.status, json.loads(reply.body)["error_type"]) == (422, "FeaturesMissing")
+    assert "has no features in events" in json.loads(reply.body)["error"]
+
+
+def test_a_request_without_http_names_entities_too(packaged: Callable[..., Packaged], table: Any) -> None:
+    one = packaged(features=FEATURES)
+    reply = one.service.value({"customer": "7"})
+    assert (reply.status, json.loads(reply.body)["outputs"][0]["shape"]) == (200, [1, 3])
+    reply = one.service.message({}, b'{"customer": ["7", "8"]}', "m-1", {})
+    assert (reply.status, json.loads(reply.body)["outputs"][0]["shape"]) == (200, [2, 3])
+
+
 def test_keys_say_what_is_wrong_with_them() -> None:
     with pytest.raises(RequestError, match="an id is a string of 1 to 2048 bytes, or an integer"):
         attributes.key_of("customer", 1.5)

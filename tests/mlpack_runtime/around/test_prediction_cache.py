@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 from tests.mlpack_runtime.around.conftest import Packaged
 from tests.support.services.aws_server import AwsServer, Fault
 
+from mlpack_runtime import model
 from mlpack_runtime.around import prediction_cache
 from mlpack_runtime.protocol import Call
+from mlpack_runtime.service import open_service
 from mlpack_runtime.tensor import DATATYPES, Tensor, TensorError, packed, tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 MEMORY = {"memory_bytes": 1 << 20, "ttl_s": 3600}
 TABLE = MEMORY | {"table": "predictions", "deadline_ms": 2000}
@@ -116,17 +119,33 @@ def test_a_tables_fault_fails_no_request(packaged: Callable[..., Packaged], tabl
 
 
 @pytest.mark.parametrize(
-    "odd", [b"", b"[]", b"[1]\n", b'[["scores","FP32",[1],4]]\n12', b'[["scores","FP33",[1],4]]\n1234', b"\xff\n"]
+    "odd",
+    [
+        b"[]",
+        b"[]\n",
+        b'[["scores","INT64",[1,3],24]]\n' + bytes(24),
+        b"[1]\n",
+        b'[["scores","FP32",[1],4]]\n12',
+        b'[["scores","FP33",[1],4]]\n1234',
+        b"\xff\n",
+    ],
 )
 def test_what_is_no_prediction_is_passed_over(packaged: Callable[..., Packaged], table: Any, odd: bytes) -> None:
     first = packaged(cache=TABLE)
     first.ask(PLAIN)
     (item,) = table.scan(TableName="predictions")["Items"]
-    table.put_item(TableName="predictions", Item=item | {"outputs": {"B": odd or b"\n"}})
-    if odd == b"[]":
-        return  # no outputs at all: see below
+    table.put_item(TableName="predictions", Item=item | {"outputs": {"B": odd}})
     reply, line = packaged(cache=TABLE).ask(PLAIN)
     assert (reply.status, line["cache_hits"]) == (200, 0)
+
+
+def test_texts_are_found_again(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "ROOT", str(texts))
+    read = model.read_settings
+    monkeypatch.setattr(model, "read_settings", lambda place: {**read(place), "around": {"cache": MEMORY}})
+    service = open_service()
+    asked = ({"text": "the cat"}, {"texts": ["the cat"]}, {"text": "the dog"}, {"texts": ["the cat", "the dog"]})
+    assert [service.value(body).headers["x-prediction-cache"] for body in asked] == ["miss", "hit", "miss", "miss"]
 
 
 TENSORS = st.sampled_from(sorted(DATATYPES)).flatmap(
