@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 STOPPED = 75
+_LAST_S = 10.0
 _OPTIONS = ("--results", "--columns", "--format", "--path")
 
 
@@ -63,7 +64,11 @@ def _run(order: Order, loaded: model.Model, settings: Settings, stop: Stop, path
     job.wait = job.pause = stop.wait
     job.say = lambda told: _emit(loaded, "INFO", "batch progress", batch=told)
     job.warn = lambda text: _emit(loaded, "WARNING", text)
-    return job.run()
+    try:
+        return job.run()
+    finally:
+        if (logs := sys.modules.get("mlpack_runtime.around.prediction_log")) is not None:
+            logs.close(_LAST_S)  # what is sampled of the last items
 
 
 def _order(arguments: "list[str]") -> "tuple[Order, list[str]]":

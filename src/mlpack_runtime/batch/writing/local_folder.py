@@ -29,7 +29,7 @@ class LocalFolder:
         try:
             os.makedirs(self.uri, exist_ok=True)
         except OSError as error:
-            raise BatchError(f"{self.uri} cannot be made: {error.strerror}") from None
+            raise BatchError(f"{self.uri} cannot be made: {error.strerror}. Name another place for the results") from None
         for name in os.listdir(self.uri):
             if name.startswith(_DRAFT) and not _runs(name):
                 self._remove(name)
