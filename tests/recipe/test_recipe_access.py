@@ -56,8 +56,6 @@ cors: {{origins: 'https://app.example.com', max_age: 5min, credentials: true}}
                 "leeway_s": 30.0,
                 "tenant": "sub",
                 "require": {"scope": ["predict"], "verified": ["true"], "tier": ["1", "2"]},
-                "max_age_s": 600.0,
-                "stale_s": 86400.0,
             },
             "limits": {"per_second": 5.0, "tenants": {"big": {"per_second": 50.0, "burst": 100}}},
         },

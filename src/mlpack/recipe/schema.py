@@ -238,6 +238,7 @@ def json_schema(steps: Mapping[str, type[Keys]], targets: Mapping[str, type[Keys
     whole = RecipeKeys.model_json_schema()
     definitions = whole["$defs"]
     whole["properties"]["metric"]["anyOf"].insert(0, {"type": "string", "minLength": 1})
+    definitions["ServeKeys"]["properties"]["authorize"]["anyOf"].insert(0, {"type": "string", "minLength": 1})
     whole["properties"]["search"]["anyOf"] = [{"enum": ["off"]}, {"$ref": whole["properties"]["search"].pop("$ref")}]
     whole["properties"]["inputs"]["additionalProperties"] = {"$ref": "#/$defs/InputKeys"}
     stepped: dict[str, Any] = {}

@@ -97,13 +97,15 @@ class JwtKeys(Keys):
     algorithms: Annotated[tuple[Literal["RS256", "RS384", "RS512", "ES256", "ES384"], ...], Field(min_length=1)] = Field(
         default=("RS256", "ES256"), description="the algorithms that are taken"
     )
-    leeway: Duration = Field(default=60_000.0, description="how far clocks may differ")
+    leeway: Duration | None = Field(default=None, description="how far clocks may differ [60s]")
     tenant: Text = Field(default="sub", description="the claim that names the tenant, for limits and the log")
     require: dict[Text, Claims] = Field(
         default_factory=dict, description="claims that a token must have, each with a value or values: `{scope: predict}`; else 403"
     )
-    max_age: Duration = Field(default=600_000.0, description="after this time the keys are fetched again")
-    stale: Duration = Field(default=86_400_000.0, description="how long keys count beyond that where they cannot be fetched")
+    max_age: Duration | None = Field(default=None, description="after this time the keys are fetched again [10min]")
+    stale: Duration | None = Field(
+        default=None, description="how long keys count beyond that where they cannot be fetched [1440min]"
+    )
 
 
 class RateKeys(Keys):
@@ -156,7 +158,7 @@ class CorsKeys(Keys):
     headers: tuple[Header, ...] | None = Field(
         default=None, description="headers that pages may send [all that a package reads]; a key's own header is added"
     )
-    max_age: Duration = Field(default=600_000.0, description="how long a browser remembers it")
+    max_age: Duration | None = Field(default=None, description="how long a browser remembers it [10min]")
     credentials: bool = Field(default=False, description="whether cookies and the like may come along; not with any origin")
 
 
@@ -196,11 +198,9 @@ def authorize_settings(keys: AuthorizeKeys, root: Path) -> dict[str, Any]:
             "issuer": list(told_jwt.issuer),
             **({"audience": list(told_jwt.audience)} if told_jwt.audience else {}),
             "algorithms": list(told_jwt.algorithms),
-            "leeway_s": told_jwt.leeway / 1e3,
             "tenant": told_jwt.tenant,
             **({"require": {name: list(values) for name, values in told_jwt.require.items()}} if told_jwt.require else {}),
-            "max_age_s": told_jwt.max_age / 1e3,
-            "stale_s": told_jwt.stale / 1e3,
+            **{f"{key}_s": ms / 1e3 for key in ("leeway", "max_age", "stale") if (ms := getattr(told_jwt, key)) is not None},
         }
     if keys.limits is not None:
         made["limits"] = keys.limits.model_dump(exclude_none=True, exclude_defaults=True)
@@ -209,7 +209,9 @@ def authorize_settings(keys: AuthorizeKeys, root: Path) -> dict[str, Any]:
 
 def cors_settings(keys: CorsKeys, authorize: dict[str, Any] | None) -> dict[str, Any]:
     """What model.json has as `cors`. `authorize`: its own `authorize`, whose key's header pages may send."""
-    made: dict[str, Any] = {"origins": list(keys.origins), "max_age_s": int(keys.max_age / 1e3)}
+    made: dict[str, Any] = {"origins": list(keys.origins)}
+    if keys.max_age is not None:
+        made["max_age_s"] = int(keys.max_age / 1e3)
     if keys.methods is not None:
         made["methods"] = list(keys.methods)
     own = (authorize or {}).get("api_keys", {}).get("header")
