@@ -131,6 +131,15 @@ def test_files_are_bodies_where_a_task_reads_them(key: str, kind: str | None) ->
     assert bodies - {"application/json", "application/octet-stream"} == ({kind, "multipart/form-data"} if kind else set())
 
 
+def test_ids_are_told_where_features_are_looked_up() -> None:
+    features = {"table": "customers", "key": ["account", "day"], "columns": {"x": ["a"]}, "deadline_ms": 40}
+    told = document({**SETTINGS, "around": {"features": features}})
+    for taken in ({"account": "7", "day": 1}, {"account": ["7", "8"], "day": [1, 2]}, {"account": "7", "day": 1, "a": 2.5}):
+        assert problems(told, "PlainRequest", taken) == []
+    for refused in ({"account": "7"}, {"account": "7", "day": 1.5}, {"account": [], "day": []}, {"account": "", "day": 1}):
+        assert problems(told, "PlainRequest", refused)
+
+
 def test_names_are_written_as_paths_have_them() -> None:
     told = document({**SETTINGS, "name": "żółw/1 {x}"})
     assert "/v2/models/%C5%BC%C3%B3%C5%82w%2F1%20%7Bx%7D/infer" in told["paths"]

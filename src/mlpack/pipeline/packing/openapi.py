@@ -253,6 +253,13 @@ def _requests(settings: Mapping[str, Any], limits: Mapping[str, int], task: Task
     }
 
 
+_ENTITY: Schema = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 2048}, {"type": "integer"}]}
+_ENTITIES: Schema = {
+    "description": "An id, or ids of several samples, whose features the package looks up.",
+    "anyOf": [_ENTITY, {"type": "array", "items": _ENTITY, "minItems": 1}],
+}
+
+
 def _plain(settings: Mapping[str, Any], limits: Mapping[str, int], task: TaskForms | None) -> Schema:
     if settings.get("preprocess") or (settings.get("task") and task is None):
         return {"type": "object", "description": "What this package's hook or task takes."}
@@ -264,6 +271,8 @@ def _plain(settings: Mapping[str, Any], limits: Mapping[str, int], task: TaskFor
         many = {"type": "array", "items": {"anyOf": [text, pair]}, "minItems": 1, "maxItems": limits["rows"]}
         forms += [_object({"text": text}), _object({"text": text, "text_pair": text}), _object({"texts": many})]
     taken = list(task.requests) if task is not None else []
+    if features := settings.get("around", {}).get("features"):
+        taken.append(_object(dict.fromkeys(features["key"], _ENTITIES)))
     keys = [form["required"] for form in taken]
     # Tensors by their names stand beside a task's own `inputs`; of texts the task's form is the one that counts.
     forms = [form for form in forms if form["required"] == ["inputs"] or form["required"] not in keys]
