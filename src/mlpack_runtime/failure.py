@@ -30,7 +30,8 @@ class Watched:
             faulthandler.enable(2)
         self._done, self._thread = allocate_lock(), get_ident()
         self._done.acquire()
-        start_new_thread(self._watch, ())
+        if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand") == "on-demand":  # others have 15 minutes
+            start_new_thread(self._watch, ())
 
     def __exit__(self, kind: object, error: "BaseException | None", trace: object) -> None:
         self._done.release()

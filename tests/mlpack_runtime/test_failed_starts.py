@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.support.runtime.runtime_apis import RuntimeApi
 from tests.support.runtime.tiny_packages import affine, package, words
+
+from mlpack_runtime import failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,11 +146,43 @@ def test_a_crash_of_native_code_leaves_its_signal_and_place(number: signal.Signa
     assert 'hook_of_start.py", line 2' in done.stderr
 
 
+SLOW = """
+from mlpack_runtime import failure
+tell = failure.tell_slow
+def told(*arguments):
+    tell(*arguments)
+    failure.told = True
+failure.tell_slow, failure.PATIENCE_S = told, {patience}
+"""
+UNTIL_TOLD = """
+import time
+from mlpack_runtime import failure
+while not hasattr(failure, "told"):
+    time.sleep(0.01)
+raise ValueError("at last")
+"""
+
+
 def test_a_start_that_takes_long_says_where_it_is(tmp_path: Path, api: RuntimeApi) -> None:
     root = package(tmp_path / "p", affine, preprocess="hook_of_start:f")
-    (root / "app/hook_of_start.py").write_text("import time\ntime.sleep(0.6)\nraise ValueError('at last')\n")
-    done = start(root, api, "from mlpack_runtime import failure; failure.PATIENCE_S = 0.2")
+    (root / "app/hook_of_start.py").write_text(UNTIL_TOLD)
+    done = start(root, api, SLOW.format(patience=0.2))
     slow, failed = [json.loads(line) for line in done.stdout.splitlines()]
     assert (slow["level"], slow["error_type"]) == ("WARNING", "SlowStart")
-    assert "still loading after 0.2 s, in <module> (hook_of_start.py, line 2)" in slow["message"]
+    assert re.match(
+        r"still loading after 0\.2 s, in \S+ \(\S+\.py, line \d+\): Lambda gives an initialisation 10 s", slow["message"]
+    )
     assert failed["error_type"] == "ModelError"
+
+
+def test_a_start_that_has_minutes_is_not_hurried(tmp_path: Path, api: RuntimeApi) -> None:
+    root = package(tmp_path / "p", affine, preprocess="hook_of_start:f")
+    (root / "app/hook_of_start.py").write_text("import time\ntime.sleep(0.2)\nraise ValueError('at last')")
+    done = start(root, api, SLOW.format(patience=0.01), AWS_LAMBDA_INITIALIZATION_TYPE="snap-start")
+    assert [json.loads(line)["error_type"] for line in done.stdout.splitlines()] == ["ModelError"]
+
+
+def test_a_place_is_a_function_and_a_line() -> None:
+    frame = sys._getframe()
+    assert failure._place(frame) == f"in {frame.f_code.co_name} (test_failed_starts.py, line {frame.f_lineno})"
+    assert failure._place(None) == "in a place that is not known"
