@@ -72,6 +72,17 @@ def test_every_metric_of_the_log_lines_is_there_in_base_units() -> None:
     assert found["process_cpu_seconds_total"] > 0
 
 
+@pytest.mark.parametrize("accepted", ["", "application/openmetrics-text"])
+def test_features_a_cache_and_a_log_are_counted_where_they_are(accepted: str) -> None:
+    metrics = Metrics()
+    before = metrics.text(MODEL, [], accepted)[1]
+    assert not any(f"mlpack_{key}".encode() in before for key in telemetry.AROUND_METRICS)
+    for _ in range(2):
+        metrics.observe(record(**dict.fromkeys(telemetry.AROUND_METRICS, 3)))
+    found = samples(metrics.text(MODEL, [], accepted)[1])
+    assert {key: found[f"mlpack_{key}_total"] for key in telemetry.AROUND_METRICS} == dict.fromkeys(telemetry.AROUND_METRICS, 6)
+
+
 @pytest.mark.parametrize("latency_ms", [0.0, 0.5, 0.500001, 30_000.0, 1e9])
 def test_buckets_grow_to_the_count(latency_ms: float) -> None:
     metrics, one = Metrics(), record()
@@ -90,13 +101,14 @@ def test_several_models_have_a_family_in_common(accepted: str) -> None:
     models = [cast("Any", SimpleNamespace(name=name, version="1", variant="fp32", target="container")) for name in ("one", "two")]
     metrics.of(models[0])(record())
     metrics.of(models[1])(record(503))
-    metrics.of(models[1])(record())
+    metrics.of(models[1])(record(cache_hits=1))  # a family that the other model does not have
     metrics.refuse(429)
     text = metrics.text(models[0], [Gauge("mlpack_ready", 1.0, "x")], accepted)[1].decode()
     heads = [line for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(heads) == len(set(heads))
     counts = dict(re.findall(r'mlpack_latency_seconds_count\{model="(\w+)"[^}]*\} (\d+)', text))
     assert counts == {"one": "1", "two": "2"}
+    assert re.findall(r'mlpack_cache_hits_total\{model="(\w+)"[^}]*\} (\d+)', text) == [("two", "1")]
     statuses = re.findall(r'mlpack_requests_total\{model="(\w+)"[^}]*status="(\d+)"\} (\d+)', text)
     assert sorted(statuses) == [("one", "200", "1"), ("two", "200", "1"), ("two", "503", "1")]
     assert len(re.findall(r'mlpack_refusals_total\{[^}]*status="429"\} 1', text)) == 1

@@ -91,6 +91,20 @@ def test_line_has_keys_of_interface_and_a_metric_for_each_name() -> None:
         assert type(entry[metric["Name"]]) in (int, float)  # CloudWatch drops anything else without a word
 
 
+def test_stages_are_metrics_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = {"infer": 9.87654, "features": 1.0, "load_session": 12.0}
+    told = record(stages_ms=stages, metrics={"features_missing": 2, "cache_hits": 1})
+    for asked, names in (("", set()), ("1", {"stage_infer_ms", "stage_features_ms"})):
+        monkeypatch.setenv(telemetry.STAGE_METRICS, asked)
+        entry = json.loads(telemetry.line(told, MODEL))
+        (block,) = entry["_aws"]["CloudWatchMetrics"]
+        units = {metric["Name"]: metric["Unit"] for metric in block["Metrics"]}
+        assert units.keys() - telemetry.METRICS.keys() == {"features_missing", "cache_hits"} | names
+        assert {units[name] for name in names} <= {"Milliseconds"}
+        assert all(type(entry[name]) in (int, float) for name in units)
+    assert entry["stage_infer_ms"] == 9.877
+
+
 @pytest.mark.parametrize(
     ("status", "level", "errors"), [(200, "INFO", 0), (400, "WARNING", 0), (422, "WARNING", 0), (500, "ERROR", 1)]
 )

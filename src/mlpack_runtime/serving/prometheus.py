@@ -145,9 +145,12 @@ class Metrics:
         labels = telemetry.identity(model) if model else {}
         with self._lock:
             counted = [(labels, self), *((telemetry.identity(other), child) for other, child in self._children.values())]
-            families = [list(each._parts(own, is_open=is_open)) for own, each in counted]
-        # A family's samples stand together, whichever model they are of; the process's own counts only what no model had.
-        lines = [line for rows in zip(*families, strict=True) for line in (*rows[0][0], *(row for _, each in rows for row in each))]
+            # A family's samples stand together, whichever model they are of; not every model has every family.
+            families: dict[tuple[str, ...], list[str]] = {}
+            for own, each in counted:
+                for head, rows in each._parts(own, is_open=is_open):
+                    families.setdefault(tuple(head), []).extend(rows)
+        lines = [line for head, rows in families.items() for line in (*head, *rows)]
         for gauge in (*gauges, *_process()):
             name = f"{gauge.name}_total" if gauge.counts else gauge.name
             lines += _head(gauge.name, "counter" if gauge.counts else "gauge", gauge.text, gauge.unit, is_open=is_open)

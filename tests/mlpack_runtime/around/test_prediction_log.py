@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.mlpack_runtime.around.conftest import Packaged
+from tests.support.runtime.functions import function
 from tests.support.services.aws_server import REGION, AwsServer, Fault
 
 from mlpack_runtime import model
@@ -78,6 +79,21 @@ def test_binary_tensors_are_logged_as_numbers(packaged: Callable[..., Packaged],
     (entry,) = _sent(bucket)
     assert entry["request"]["inputs"][0] == {"name": "pixels", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, None, 4]}
     assert {row["name"] for row in entry["answer"]["outputs"]} == {"scores", "count"}
+
+
+def test_a_managed_functions_handler_sends_before_it_returns(
+    packaged: Callable[..., Packaged], bucket: Any, aws: AwsServer, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packaged(log=S3)  # a function of the same package and settings is imported
+    handler = function(tiny, monkeypatch)
+    assert handler(PLAIN)["outputs"]
+    assert len(_sent(bucket)) == 1
+    aws.plan(Fault("error", service="s3", onward=True, status=403, code="AccessDenied"))
+    assert handler(PLAIN)["outputs"]
+    assert handler({"inputs": {"pixels": [[1]]}})["error_type"] == "InvalidRequest"
+    aws.plan()
+    assert handler(PLAIN)["outputs"]
+    assert len(_sent(bucket)) == 3
 
 
 def test_a_sample_follows_from_the_trace_alone() -> None:
