@@ -8,6 +8,8 @@ import http.client
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +110,18 @@ def test_a_process_that_is_told_to_end_sends_its_log(root: Path, aws_server: Aws
     assert sum(line["cache_hits"] for line in metrics) >= 15
     assert all(line["stages_ms"].keys() >= {"decode", "features", "cache"} for line in metrics)
     assert len(dynamodb.scan(TableName="predictions")["Items"]) == 4
+
+
+def test_a_process_that_ends_by_itself_sends_its_log(root: Path, aws_server: AwsServer, place: Any) -> None:
+    """As a batch does."""
+    s3, _ = place
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from mlpack_runtime.service import open_service\nservice = open_service()\n"
+    )
+    code += "for mark in range(3): assert service.value({'customer': '7', 'visits': mark}).status == 200"
+    environment = {"PATH": os.environ["PATH"], **_environment(aws_server)}
+    subprocess.run([sys.executable, "-I", "-S", "-c", code, str(root)], check=True, env=environment, capture_output=True)
+    assert len(_lines(s3)) == 3
 
 
 def test_a_log_that_cannot_be_sent_delays_no_end(root: Path, aws_server: AwsServer, place: Any) -> None:

@@ -151,10 +151,10 @@ class Features:
         late = record.metrics.get("features_late")
         for key in missing:
             lacking = [name for name in self._datatypes if items.get(key, {}).get(name) is None and name not in self._defaults]
-            if lacking and (failed or late) and key not in items:
+            if lacking and key not in items and (failed or late):
                 why = f"{self._table} did not answer within {1e3 * self._within_s:g} ms" if late else failed
                 raise RequestError(f"features are not to be had: {why}", 503, "FeaturesUnavailable", _BUSY_S)
-            if lacking and not (failed or late):
+            if lacking:
                 ids = ", ".join(quoted(text) for _, text in key)
                 what = "has no features" if key not in items or not items[key] else f"has no {', '.join(lacking[:5])}"
                 raise RequestError(f"{' and '.join(self._key)} {ids} {what} in {self._table}", 422, "FeaturesMissing")

@@ -231,6 +231,9 @@ def open_log(model: "Described", settings: "Mapping[str, Any]") -> PredictionLog
     if key not in OPEN:
         OPEN[key] = PredictionLog(model, settings)
         if not os.environ.get("AWS_LAMBDA_RUNTIME_API"):
+            from atexit import register
+
+            register(close, _CALL_S)  # of a process that comes to its end by itself, such as a batch's
             OPEN[key].start()
     return OPEN[key]
 

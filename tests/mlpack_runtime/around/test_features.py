@@ -11,6 +11,7 @@ from tests.support.services.aws_server import AwsServer, Fault
 
 from mlpack_runtime import model
 from mlpack_runtime.around import attributes
+from mlpack_runtime.aws.signed import LateError
 from mlpack_runtime.limits import RequestError
 
 if TYPE_CHECKING:
@@ -56,6 +57,32 @@ def test_more_than_a_hundred_go_in_several_calls(packaged: Callable[..., Package
     assert reply.status == 200
     assert line["features_missing"] == 245
     assert [request.operation for request in aws.log("dynamodb")] == ["BatchGetItem"] * 3
+
+
+def test_what_came_before_the_deadline_counts_as_it_is(
+    packaged: Callable[..., Packaged], table: Any, aws: AwsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first hundred keys come, the others do not: each entity is told for itself."""
+    table.put_item(TableName="customers", Item={"customer": {"S": "half"}, "a": {"N": "1"}})
+    one, strict = packaged(features=FEATURES | {"deadline_ms": 400}), packaged(features=_without("b") | {"deadline_ms": 400})
+    ids = ["7", "half", *(f"c{number}" for number in range(98)), "late"]
+    for each in (one, strict):
+        assert each.service.around is not None
+        assert each.service.around.features is not None
+        client = each.service.around.features._client
+        assert client is not None
+
+        def call(operation: str, payload: Any, ask: Any = client.call, **more: Any) -> Any:
+            if {"customer": {"S": "late"}} in payload["RequestItems"]["customers"]["Keys"]:
+                raise LateError("it did not come")
+            return ask(operation, payload, **more)
+
+        monkeypatch.setattr(client, "call", call)
+    reply, line = one.ask({"customer": ids})
+    assert (reply.status, line["features_late"], line["features_missing"]) == (200, 1, 99)
+    reply, _ = strict.ask({"customer": ["half"] * 101})  # it came, and has no b: that is its own fault
+    assert reply.status == 422
+    assert strict.ask({"customer": ["7"] * 3 + ["late"]})[0].status == 503
 
 
 def test_a_requests_own_value_goes_before_the_tables(packaged: Callable[..., Packaged], table: Any) -> None:
