@@ -24,7 +24,7 @@ from typing import Any
 from mlpack.core import interrupts
 from mlpack.core.files import temporary
 from mlpack.errors import PackError
-from mlpack.targets.boot.process import Means, check_arch, python_for
+from mlpack.targets.boot.process import AROUND_VARIABLE, Means, check_arch, python_for
 from mlpack.targets.format.unpacking import Members, describe, extract
 
 _GRACE_S = 60.0
@@ -92,9 +92,7 @@ def answering(package: Path, order: Order, members: Members, means: Means) -> It
         lent = {str(Path(spec.origin).parent.parent) for name in _LENT if (spec := find_spec(name)) and spec.origin}
         paths = [word for place in sorted(lent) for word in ("--path", place)]
         command = [str(python), "-I", "-S", str(root / "bootstrap.py"), "batch", *order.words, *paths]
-        env = {**order.variables, **means.variables(str(work))}
-        if order.memory_mb is not None:
-            env["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] = str(order.memory_mb)
+        env = environment(order, means, work)
         with interrupts.guarded() as guard:
             process = _start(command, env, work / "log")
             try:
@@ -105,6 +103,13 @@ def answering(package: Path, order: Order, members: Members, means: Means) -> It
                     guard.keep_out()
             finally:
                 _end(process)
+
+
+def environment(order: Order, means: Means, work: Path) -> dict[str, str]:
+    """The variables of a batch's process. Its features, unlike those of a boot that only tries a package, are the tables' own."""
+    real = {AROUND_VARIABLE: order.variables.get(AROUND_VARIABLE, "")}
+    memory = {} if order.memory_mb is None else {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(order.memory_mb)}
+    return {**order.variables, **means.variables(str(work)), **real, **memory}
 
 
 def _start(command: Sequence[str], env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
