@@ -302,6 +302,22 @@ def test_what_failed_is_tried_again_but_not_at_once(monkeypatch: pytest.MonkeyPa
     assert len(tries) == 3
 
 
+def test_what_is_loaded_again_while_unloading_can_make_room() -> None:
+    """Its last request is under way: the model stays, and is let go of like any other when room is needed."""
+    shelf = Shelf({"a": 2, "b": 2}, 2, str, lambda _: None)
+    unloading = threading.Thread(target=shelf.unload, args=("a",))
+    with shelf.use("a"):
+        unloading.start()
+        while shelf.state("a")[0] != "unloaded":
+            time.sleep(0.001)
+        shelf.load("a")
+        assert shelf.state("a")[0] == "loaded"
+        unloading.join(10)
+        assert not unloading.is_alive()
+    with shelf.use("b"):
+        assert shelf.values() == ["b"]
+
+
 # --- as a process ------------------------------------------------------------------------------------------------------
 
 
@@ -317,6 +333,11 @@ def test_a_container_serves_them(root: Path) -> None:
         assert process.http("POST", "/v2/repository/models/affine/unload", {})[0] == 200
         assert process.http("POST", "/", ROW)[0] == 503
         assert process.http("GET", "/v2/health/ready")[0] == 200
+        for name in ("second", "third", "wide"):  # no model, and no batcher, is left
+            assert process.http("POST", f"/v2/repository/models/{name}/unload", {})[0] == 200
+        assert process.http("GET", "/v2/health/ready")[0] == 200
+        assert process.http("POST", "/v2/repository/models/affine/load", {})[0] == 200
+        assert process.http("POST", "/", ROW)[0] == 200
     finally:
         assert process.end() == 0
     assert {line["model"] for line in process.answers} >= {"affine", "wide", "second"}

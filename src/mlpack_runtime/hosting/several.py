@@ -58,10 +58,10 @@ class Batchers:
         return max((each.running_s for each in self._now()), default=0.0)
 
     @property
-    def thread(self) -> threading.Thread:
+    def thread(self) -> "threading.Thread | None":
         """One that has ended, where there is one."""
-        threads = [each.thread for each in self._now()]
-        return next((thread for thread in threads if thread.ident and not thread.is_alive()), threads[0])
+        threads = (each.thread for each in self._now())
+        return next((thread for thread in threads if thread.ident and not thread.is_alive()), None)
 
     def hurry(self) -> None:
         """As a Batcher's."""

@@ -70,9 +70,10 @@ class Shelf:
 
     def load(self, name: str) -> None:
         """Have it in memory, also where it was unloaded. Raises as `use`."""
+        slot = self._slots[name]
         with self._changed:
-            if self._slots[name].state in (UNLOADED, FAILED):
-                self._slots[name].state = ABSENT
+            if slot.state in (UNLOADED, FAILED):
+                slot.state = ABSENT if slot.value is None else LOADED  # its last requests may be under way still
         with self.use(name):
             pass
 
