@@ -323,7 +323,10 @@ def open_session(
     """The graph that `settings` (model.json) names, with the threads that the memory pays for; `provider` as ort.Session's.
     Weights outside the package are waited for. Raises OrtError, and ModelError where they cannot be had."""
     if settings.get("weights"):
-        provider = _weights().provider(place, settings["weights"], provider)
+        try:
+            provider = _weights().provider(place, settings["weights"], provider)
+        except RuntimeError as error:
+            raise ModelError(str(error)) from None
     told = os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE") or settings.get("memory_mb") or MB_PER_VCPU
     try:
         memory_mb = float(told)

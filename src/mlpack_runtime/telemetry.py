@@ -15,9 +15,16 @@ from mlpack_runtime import jsontext
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import Any, Protocol
 
-    from mlpack_runtime.model import Described
+    class Identified(Protocol):
+        """A package, by the values of `DIMENSIONS`."""
+
+        name: str
+        version: str
+        variant: str
+        target: str
+
 
 NAMESPACE = "mlpack"
 DIMENSIONS = ["model", "version", "variant", "target"]
@@ -115,7 +122,7 @@ class Clock:
         self._last = now
 
 
-def line(record: Record, model: "Described", now_ms: "int | None" = None) -> str:
+def line(record: Record, model: "Identified", now_ms: "int | None" = None) -> str:
     """The log line: the interface's keys, the metrics' own, then CloudWatch's description of them."""
     now_ms = time_ns() // 1_000_000 if now_ms is None else now_ms
     failed = record.status >= 500
@@ -155,7 +162,7 @@ def _description(more: "tuple[str, ...]") -> str:
     return text
 
 
-def event(model: "Described | None", level: str, message: str, **detail: "Any") -> str:
+def event(model: "Identified | None", level: str, message: str, **detail: "Any") -> str:
     """A line that is about no request: a start, an end, a fault of a service. `detail` holds JSON values."""
     entry = {"timestamp": _timestamp(time_ns() // 1_000_000), "level": level, "message": message}
     return jsontext.dumps({**entry, **(identity(model) if model else {}), **detail})
@@ -165,7 +172,7 @@ def _timestamp(now_ms: int) -> str:
     return f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(now_ms // 1000))}.{now_ms % 1000:03d}Z"
 
 
-def identity(model: "Described") -> "dict[str, str]":
+def identity(model: "Identified") -> "dict[str, str]":
     """The values of `DIMENSIONS`."""
     return {"model": model.name, "version": model.version, "variant": model.variant, "target": model.target}
 

@@ -12,10 +12,31 @@ from mlpack_runtime.several.service import Opened, Several, let_go
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, Protocol
 
-    from mlpack_runtime.hosting.process import Process
+    from mlpack_runtime.serving.batched import Batched
     from mlpack_runtime.serving.batcher import Batcher
+    from mlpack_runtime.serving.health import Server
+    from mlpack_runtime.serving.probe import Found
+
+    class Host(Protocol):
+        """What a process does for each of its models."""
+
+        server: Server
+        tell_ready: Callable[[], None]
+
+        def open(self, place: str) -> model.Model:
+            """The model in a directory."""
+
+        def batch(self, loaded: model.Model, caller: "threading.local | None" = None) -> "tuple[Batcher, Batched, Found]":
+            """A batcher for it, at work."""
+
+        def gather(self, batchers: Batcher) -> None:
+            """Watch several as one."""
+
+        def tell_start(self, loaded: model.Model, found: Found, batcher: Batcher) -> None:
+            """Write the line of its start."""
 
 
 class Batchers:
@@ -74,7 +95,7 @@ class Batchers:
             each.stop()
 
 
-def serve(process: "Process", place: str, loaded: model.Model) -> Several:
+def serve(process: "Host", place: str, loaded: model.Model) -> Several:
     """The service of a package of several models, of which the default one is `loaded`."""
     batchers, caller, ready = Batchers(), threading.local(), [loaded]
 

@@ -5,7 +5,7 @@
     settle(place)                once it is open: how long it waited, which is what the fetch cost beyond what went on beside it
 
 Promises: nothing of the weights is copied: the engine computes with the mapped file. A failure is raised where the session opens,
-as ModelError, with what happened and what to do.
+with what happened and what to do.
 """
 
 import os
@@ -54,17 +54,13 @@ class _Begun:
             self._done.release()
 
     def wait(self) -> "Held | None":
-        """The weights; None where they lie in the package. Raises ModelError."""
+        """The weights; None where they lie in the package. Raises what kept them away: a RuntimeError that says why."""
         began = perf_counter_ns()
         with self._done:
             pass
         self.waited_ms += (perf_counter_ns() - began) / 1e6
         if self._error is not None:
-            from mlpack_runtime.model import ModelError
-
             _BEGUN.pop(self._place, None)  # the next to ask tries again
-            if isinstance(self._error, RuntimeError):
-                raise ModelError(str(self._error)) from None
             raise self._error
         return self.held
 
@@ -99,7 +95,7 @@ def settle(place: str) -> float:
 
 def provider(place: str, name: str, other: "Provider | None" = None) -> "Provider | None":
     """What gives a session of the graph in `place` its weights, called `name` there, and does what `other` does. Waits for
-    them; `other` where they lie in the package. Raises ModelError."""
+    them; `other` where they lie in the package. Raises RuntimeError."""
     held = _begun(place).wait()
     if held is None:
         return other
