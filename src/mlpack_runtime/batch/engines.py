@@ -44,7 +44,7 @@ class Engine:
 def quiet(service: Service) -> Service:
     """The same service without a line of the log for each request: those of a batch are in its results. Each
     of several models (`several`) keeps its own lines."""
-    twin = object.__new__(type(service))
+    twin = type(service).__new__(type(service))
     twin.__dict__.update(service.__dict__)
     twin.log_lines = False
     return twin

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.mlpack_runtime.around.conftest import FEATURES, ITEM, Packaged
+from tests.support.runtime.around_services import FEATURES, ITEM, Packaged
 from tests.support.services.aws_server import AwsServer, Fault
 
 from mlpack_runtime import model

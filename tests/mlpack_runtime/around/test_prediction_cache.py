@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.mlpack_runtime.around.conftest import Packaged
+from tests.support.runtime.around_services import Packaged
 from tests.support.services.aws_server import AwsServer, Fault
 
 from mlpack_runtime import model

@@ -7,7 +7,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.mlpack_runtime.around.conftest import Packaged
+from tests.support.runtime.around_services import Packaged
 from tests.support.runtime.functions import function
 from tests.support.services.aws_server import REGION, AwsServer, Fault
 
