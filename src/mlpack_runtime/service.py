@@ -221,7 +221,7 @@ class Service:
         """`binary`: the bytes after the JSON; None for a direct invocation, which has none and whose answer can have none."""
         loaded, clock = self.model, Clock(record)
         if self.around is not None:
-            record.value = value
+            self.around.begin(record, value)
         if protocol.is_inference(value):
             after, has_texts = memoryview(b"") if binary is None else binary, loaded.has_texts
             ports = (loaded.inputs, loaded.outputs)

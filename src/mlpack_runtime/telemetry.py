@@ -102,7 +102,7 @@ class Record:
         self.metrics: dict[str, float] = {}  # of WORKER_METRICS and AROUND_METRICS
         self.answer_bytes: int | None = None  # no answer is passed on that is longer, where that is known
         self.headers: Mapping[str, str] | None = None  # the request's, with lower-case names
-        self.value: object = None  # what was asked, as decoded from JSON or media
+        self.value: object = None  # what was asked, as the log of predictions has it, where it is in the sample
         self.seen: Any = None  # the call and its outputs, where there is a log of predictions
         self.detail: dict[str, str] = {}  # error_type, error_message, traceback: only where something failed
 

@@ -56,6 +56,11 @@ class Around:
         """Forms of plain requests that it takes, for messages."""
         return [self.features.form] if self.features is not None else []
 
+    def begin(self, record: "Record", value: "Any") -> None:
+        """Note what is asked, before anything is done with it."""
+        if self.log is not None:
+            self.log.keep(record, value)
+
     def feed(self, value: "dict[str, Any]", record: "Record") -> "dict[str, Any] | None":
         """The model's inputs of a plain request that names entities, as nested lists; None of any other. Raises RequestError."""
         if self.features is None or not self.features.is_asked(value):

@@ -9,7 +9,8 @@ docs/how-to/features-cache-log.md has the form of a line. Settings (model.json's
 Promises: whether a request is in the sample follows from its trace id alone, so that it is the same everywhere; at most 1,000 lines
 or 8 MB wait; what does not fit, what a hook refuses by failing, and what cannot be sent before the end is counted (`log_dropped`);
 nothing of it fails a request. A line may arrive twice where a service answered too late.
-Will not: log what was refused, or the bytes of pictures and sounds: their size and digest stand for them.
+Will not: log what was refused, or the bytes of pictures and sounds: their size and digest stand for them; or tell what a hook says
+when it fails, which may quote what it was to hide.
 """
 
 import hashlib
@@ -18,9 +19,9 @@ from _thread import allocate_lock
 from binascii import b2a_base64
 from time import gmtime, monotonic, strftime, time
 
-from mlpack_runtime import jsontext
+from mlpack_runtime import jsontext, protocol
 from mlpack_runtime.aws import AwsError, signed, split_uri
-from mlpack_runtime.limits import cut
+from mlpack_runtime.limits import RequestError, cut
 from mlpack_runtime.model import ModelError
 from mlpack_runtime.tensor import DATATYPES, Tensor
 from mlpack_runtime.values import FLOATS
@@ -61,6 +62,9 @@ class PredictionLog:
         self._model: Described = Identity(model)  # type: ignore[assignment]  # all that the lines of the log read of it
         self._share: float = settings["sample"]
         self._redact = _hook(settings["redact"]) if settings.get("redact") else None
+        task = model.settings.get("task") or {}
+        self._files = ("image", "images", "inputs") if "image" in task else ("audio", "audios", "inputs") if "sound" in task else ()
+        self._limits = model.limits
         try:
             self._scheme, self._place, self._prefix = split_uri(settings["to"], "s3", "firehose")
             self._client = signed.S3() if self._scheme == "s3" else signed.Client("firehose")
@@ -75,6 +79,14 @@ class PredictionLog:
         self._failure = ""
         self._wake: Any = None
         self._thread: Any = None
+
+    def keep(self, record: "Record", value: "Any") -> None:
+        """Keep what is asked, where it is in the sample: a plain request as it came, for a hook may change it in its place."""
+        if in_sample(record.trace_id, self._share):
+            try:
+                record.value = value if protocol.is_inference(value) else self._plain(value)
+            except RecursionError:
+                record.value = None
 
     def add(self, record: "Record", reply: "Any") -> None:
         """Take a request into the log, where it is in the sample. Never raises."""
@@ -116,20 +128,38 @@ class PredictionLog:
             "batch": record.batch,
             "cached": bool(record.metrics.get("cache_hits")),
             "stages_ms": {stage: round(spent, 3) for stage, spent in record.stages_ms.items()},
-            "request": _request(record.value, call),
+            "request": _request(record.value, call) if protocol.is_inference(record.value) else record.value,
             "answer": _answer(reply, outputs),
         }
         if self._redact is not None:
-            entry = self._redact(entry)
-            if entry is None:
+            redacted = _redacted(self._redact, entry)
+            if redacted is None:
                 return None
-            if type(entry) is not dict:
-                raise TypeError(f"redact returned a {type(entry).__name__}, not a dict")
+            entry = redacted
         line = jsontext.dumps(entry).encode() + b"\n"
         if len(line) > LINE_BYTES:
             entry = {name: value for name, value in entry.items() if name not in ("request", "answer")}
             line = jsontext.dumps({**entry, "left_out_bytes": len(line)}).encode() + b"\n"
         return line if len(line) <= LINE_BYTES else None
+
+    def _plain(self, value: "Any") -> "Any":
+        """A plain request without the bytes of files, in whichever form they came."""
+        if type(value) is dict and self._files:
+            value = {key: self._file(key, item) if key in self._files else item for key, item in value.items()}
+        return _without_bytes(value)
+
+    def _file(self, key: str, value: "Any") -> "Any":
+        """Base64 and data: URLs as bytes; URLs, and what is no file, as they are."""
+        if type(value) is list:
+            return [self._file(key, item) for item in value]
+        if type(value) not in (str, dict):  # of a list of samples, each
+            return value
+        from mlpack_runtime import media
+
+        try:
+            return media.content(value, key, self._limits)
+        except RequestError:
+            return value
 
     def start(self) -> None:
         """Send what waits every five seconds, and sooner when much does."""
@@ -258,13 +288,36 @@ def in_sample(trace_id: str, share: float) -> bool:
     return int.from_bytes(hashlib.sha256(trace_id.encode()).digest()[:8], "big") < share * (1 << 64)
 
 
+def _redacted(hook: "Any", entry: "dict[str, Any]") -> "dict[str, Any] | None":
+    """What a hook lets be written of a line; None for nothing."""
+    try:
+        made = hook(entry)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  (a hook may even end the process)
+        failed = error.__cause__ or error
+        trace, place = failed.__traceback__, ""
+        while trace is not None:
+            code = trace.tb_frame.f_code
+            place = f" in {code.co_name} ({code.co_filename.rpartition('/')[2]}, line {trace.tb_lineno})"
+            trace = trace.tb_next
+        raise RedactError(f"redact failed with a {type(failed).__name__}{place}") from None
+    if made is not None and type(made) is not dict:
+        raise RedactError(f"redact returned a {type(made).__name__}, not a dict")
+    return made
+
+
+class RedactError(RuntimeError):
+    """A hook did not say what may be written. The message has nothing of what it was given."""
+
+
 def _request(value: object, call: "Any") -> "Any":
-    """A plain request as it came; a protocol request as decoded tensors or texts."""
-    if type(value) is dict and type(value.get("inputs")) is list and call is not None:
-        if call.texts is not None:
-            return {"texts": [list(text) if type(text) is tuple else text for text in call.texts if type(text) in (str, tuple)]}
-        return {"inputs": [_tensor(name, made) for name, made in call.inputs.items()]}
-    return _without_bytes(value)
+    """A protocol request as decoded tensors or texts."""
+    if call is None:
+        return _without_bytes(value)
+    if call.texts is not None:
+        return {"texts": [list(text) if type(text) is tuple else text for text in call.texts if type(text) in (str, tuple)]}
+    return {"inputs": [_tensor(name, made) for name, made in call.inputs.items()]}
 
 
 def _answer(reply: "Any", outputs: "Mapping[str, Tensor]") -> "Any":

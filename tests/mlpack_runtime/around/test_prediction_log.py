@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import struct
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,8 @@ from tests.support.services.aws_server import REGION, AwsServer, Fault
 
 from mlpack_runtime import model
 from mlpack_runtime.around import prediction_log
+from mlpack_runtime.model import Described
+from mlpack_runtime.telemetry import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,6 +128,77 @@ def test_a_hook_redacts_and_its_failure_is_counted(
     assert [entry["request"] for entry in _sent(bucket)] == ["hidden"]
     with pytest.raises(model.ModelError, match="cannot be imported"):
         packaged(log=S3 | {"redact": "redact_of_test:nothing"})
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        "raise ValueError(line['request']['secret'])",
+        "int(line['request']['secret'])",
+        "{}[line['request']['secret']]",
+        "raise SystemExit(line['request']['secret'])",
+        "return line['request']['secret']",
+        "return {'set': {line['request']['secret']}}",
+    ],
+)
+def test_a_hook_that_fails_tells_nothing_of_what_it_hides(
+    packaged: Callable[..., Packaged], bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    module = f"redact_{abs(hash(failure))}"
+    (tmp_path / f"{module}.py").write_text(
+        f"def hide(line):\n    {failure}\n    return line\n"
+        "def prepare(request):\n    return {name: value for name, value in request.items() if name != 'secret'}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    one = packaged(log=S3 | {"redact": f"{module}:hide"}, preprocess=f"{module}:prepare")
+    reply, line = one.ask({"secret": "123-45-6789", **PLAIN["inputs"]})
+    assert (reply.status, line["log_dropped"]) == (200, 1)
+    assert "redact" in line["log_error"] or "JSON" in line["log_error"]
+    assert "123-45" not in json.dumps(one.lines)
+    assert _flush(one)
+    assert _sent(bucket) == []
+
+
+def test_a_request_is_logged_as_it_came_whatever_hooks_do(
+    packaged: Callable[..., Packaged], bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "changing_hook.py").write_text(
+        "def prepare(request):\n"
+        "    request['pixels'][0][0] = 99\n"
+        "    request['marks'] = {1, 2}\n"
+        "    return {'pixels': [[1, 2, 3, 4]], 'marks': [4]}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    one = packaged(log=S3, preprocess="changing_hook:prepare")
+    reply, line = one.ask(PLAIN["inputs"])
+    assert (reply.status, line.get("log_dropped")) == (200, None)
+    assert _flush(one)
+    assert [entry["request"] for entry in _sent(bucket)] == [PLAIN["inputs"]]
+
+
+@pytest.mark.parametrize("sort", ["image", "sound"])
+def test_files_in_any_form_are_logged_by_size_and_digest(packaged: Callable[..., Packaged], sort: str) -> None:
+    one = packaged(log=S3)
+    log = one.service.around.log if one.service.around is not None else None
+    assert log is not None
+    described = Described("", {**one.service.model.settings, "task": {sort: {}}}, (), ())
+    files, key = prediction_log.PredictionLog(described, S3), {"image": "image", "sound": "audio"}[sort]
+    data = bytes(range(256))
+    text = base64.b64encode(data).decode()
+    known = {"bytes": 256, "sha256": hashlib.sha256(data).hexdigest()}
+    for given in (data, text, f"data:application/x;base64,{text}", {"b64": text}, {"url": f"data:;base64,{text}"}):
+        for name in (key, "inputs"):
+            assert _kept(files, {name: given, "top_k": 3}) == {name: known, "top_k": 3}
+    assert _kept(files, {f"{key}s": [text, data], "text": text}) == {f"{key}s": [known, known], "text": text}
+    for other in ("https://example.com/a.png", {"url": "https://example.com/a.png"}, [0.5, 1], None):
+        assert _kept(files, {key: other}) == {key: other}
+    assert _kept(log, {key: text}) == {key: text}  # of no task that reads files: nobody knows what it is
+
+
+def _kept(log: prediction_log.PredictionLog, value: object) -> object:
+    record = Record("t", "r", cold_start=False)
+    log.keep(record, value)
+    return record.value
 
 
 def test_what_is_too_much_is_dropped_and_counted(
