@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import random
+import resource
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +25,7 @@ from tests.support.runtime.pictures import file, picture, scene
 import mlpack_runtime
 from mlpack_runtime.limits import Limits, RequestError
 from mlpack_runtime.ort import Port
-from mlpack_runtime.pictures import reading
+from mlpack_runtime.pictures import parts, reading
 from mlpack_runtime.pictures.planes import Pixels, blank
 from mlpack_runtime.pictures.shaping import Shaper
 
@@ -134,6 +137,63 @@ def test_pixels_are_counted_before_they_are_decoded(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.filterwarnings("ignore:.*EXIF.*:UserWarning")
 @pytest.mark.filterwarnings("ignore:Truncated File Read:UserWarning")
+def gif(canvas: tuple[int, int], frame: tuple[int, int], disposal: int) -> bytes:
+    """A picture of one frame that says these sizes, with the pixels of almost none of them."""
+    head = b"GIF89a" + struct.pack("<HHBBB", *canvas, 0x80, 0, 0) + bytes(3) + b"\xff" * 3
+    control = b"\x21\xf9\x04" + bytes([disposal << 2, 0, 0, 0, 0])
+    return head + control + b"\x2c" + struct.pack("<HHHHB", 0, 0, *frame, 0) + b"\x02\x02\x44\x01\0\x3b"
+
+
+@pytest.mark.parametrize("canvas", [(2, 2), (65_535, 65_535)])
+@pytest.mark.parametrize("frame", [(9_000, 9_000), (65_535, 65_535)])
+def test_a_gifs_frame_is_counted_before_memory_is_taken_for_it(canvas: tuple[int, int], frame: tuple[int, int]) -> None:
+    taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    error = refusal(gif(canvas, frame, disposal=2), Limits({"MLPACK_LIMIT_IMAGE_PIXELS": "1000000"}, {}))
+    assert error.status == 413
+    assert "MLPACK_LIMIT_IMAGE_PIXELS" in str(error)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - taken < 40 * 1024  # 81 MB, and 4 GB, as Pillow has it
+
+
+def chunk(kind: bytes, content: bytes = b"") -> bytes:
+    """One of a PNG's."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def parts_of(kind: str, number: int) -> bytes:
+    """A picture with so many more parts."""
+    empty, comment = b"\xff\xe1" + struct.pack(">H", 10) + b"Exif\0\0ab", b"\xff\xfe\0\x02"
+    turned = b"\xff\xe1" + struct.pack(">H", 18) + b"tiff:Orientation"  # Pillow's plug-in reads these
+    if kind == "PNG":
+        data = file(picture(9, 7), "PNG")
+        return data[:33] + number * chunk(b"abCd") + data[33:]
+    if kind == "scans":
+        data = file(picture(9, 7), "JPEG", progressive=True)
+        scan = data[data.rindex(b"\xff\xda") : -2]
+        return data[:-2] + number * scan + data[-2:]
+    data = file(picture(9, 7), "JPEG")
+    more = {"Exif": number * empty, "comments": number * comment, "plug-in": turned + number * empty, "filled": number * b"\xff"}
+    return data[:2] + more[kind] + data[2:]
+
+
+@pytest.mark.parametrize("kind", ["Exif", "comments", "plug-in", "filled", "PNG", "scans"])
+def test_files_of_very_many_parts_are_refused_unread(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading.pixels_of(parts_of(kind, 80), "image", LIMITS)
+    data = parts_of(kind, 150 if kind == "scans" else 100_000)
+    for name in ("jpeg_header", "_plugin"):
+        monkeypatch.setattr(reading, name, lambda *_: pytest.fail("it is read"))
+    error = refusal(data)
+    assert error.status == 413
+    assert "save it anew" in str(error)
+
+
+def test_what_looks_like_scans_in_another_part_is_none() -> None:
+    data, video = file(picture(9, 7), "JPEG"), 500 * b"\xff\xda\xff\xd9ab"
+    assert parts.too_many(data + video) == ""  # as phones put it behind their pictures
+    assert parts.too_many(data[:2] + b"\xff\xe2" + struct.pack(">H", 2 + len(video)) + video + data[2:]) == ""
+    assert parts.too_many(data[:-2] + b"\xff\xfe\0\x04\xff\xd9" + 500 * b"\xff\xda\0\x02" + data[-2:]) != ""
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of odd EXIF, by the reference: no refusal
 def test_damaged_jpegs_are_read_as_pillow_reads_them() -> None:
     """Bytes at random places replaced, cut out and put in: the same pixels, or refused by both."""
     chosen, agreed = random.Random(4), 0

@@ -1,7 +1,8 @@
 """A picture file's bytes to its pixels, as Hugging Face's pipelines read it: turned as its EXIF data say, the first frame, RGB.
 
-Promises: how many pixels there are is compared with the limit before memory is taken for them; what is damaged, cut off or of
-another format is refused with a sentence. Large pictures are read one at a time, so that memory for one is memory for all threads.
+Promises: how many pixels there are is compared with the limit before memory is taken for them, and how many parts a file has before
+they are read (`parts`); what is damaged, cut off or of another format is refused with a sentence. Large pictures are read one at a
+time, so that memory for one is memory for all threads.
 Will not: import anything of Pillow before a picture comes, or more of it than the picture's format needs, which of most JPEGs is
 the extension alone (`planes`).
 
@@ -12,7 +13,8 @@ import sys
 from _thread import allocate_lock
 
 from mlpack_runtime import hooks, media
-from mlpack_runtime.limits import RequestError, exceeded
+from mlpack_runtime.limits import RequestError, exceeded, variable
+from mlpack_runtime.pictures import parts
 from mlpack_runtime.pictures.planes import Pixels, jpeg_header, jpeg_pixels
 
 TYPE_CHECKING = False
@@ -37,6 +39,8 @@ _ORIENTATION = 0x0112
 _SHARE = 64
 """A picture with more than this part of the pixels that one may have is read alone."""
 _ONE = allocate_lock()
+_PILLOWS_LIMIT = allocate_lock()
+"""Whose it is to change: hooks may use Pillow, too."""
 _READY: "dict[str, Any]" = {}
 
 
@@ -50,19 +54,21 @@ def pixels_of(data: bytes, name: str, limits: "Limits", work: "Callable[[Pixels]
         work: what makes it smaller, before another large picture may be read; its result is given back.
 
     Raises:
-        RequestError: 400 for what cannot be read, 413 for more pixels than one picture may have; what `work` raises.
+        RequestError: 400 for what cannot be read, 413 for more pixels or parts than one picture may have; what `work` raises.
     """
     media.refuse_text(data, "picture")
     row = _PLUGINS.get(data[:3]) or _PLUGINS.get(data[:4])
     if row is None or (data[:4] == b"RIFF" and data[8:12] != b"WEBP"):
         raise RequestError(f"{name!r} is no picture that is read here ({FORMATS}): it begins with {data[:8]!r}")
+    if much := parts.too_many(data):
+        raise RequestError(f"{name!r} has {much}, which no ordinary encoder writes: save it anew", 413, "PayloadTooLarge")
     header = jpeg_header(data) if data[:2] == b"\xff\xd8" else None
     if header is not None:
         size, decode = header.size, lambda: _from_jpeg(data, header)
     elif data[:4] == b"RIFF":  # opening one takes memory for a whole canvas
         size, decode = _size_of_webp(data), lambda: _from_plugin(_plugin(*row)(_stream(data)))
     else:
-        opened = _safely(name, lambda: _plugin(*row)(_stream(data)))
+        opened = _safely(name, lambda: _opened(_plugin(*row), data, limits))
         size, decode = opened.size, lambda: _from_plugin(opened)
     _check(size, name, limits)
     is_large = size[0] * size[1] * _SHARE > limits.image_pixels
@@ -82,6 +88,9 @@ def _safely(name: str, work: "Callable[[], Any]") -> "Any":
     except MemoryError:
         raise RequestError(f"{name!r} needs more memory than there is: send it smaller", 413, "PayloadTooLarge") from None
     except Exception as error:  # noqa: BLE001  (Pillow raises a dozen types for damaged files)
+        if type(error).__name__ == "DecompressionBombError":  # a GIF's first frame, which may be larger than its canvas
+            what = f"{name!r} has a first frame with more pixels than are taken here ({variable('image_pixels')})"
+            raise RequestError(what, 413, "PayloadTooLarge") from None
         raise _damaged(name, error) from None
 
 
@@ -116,11 +125,24 @@ def _stream(data: bytes) -> "Any":
     return BytesIO(data)
 
 
+def _opened(plugin: "Any", data: bytes, limits: "Limits") -> "Any":
+    """A file with its size known, and no pixels yet: but Pillow takes memory for a GIF's first frame, which may be larger than its
+    canvas, and asks only its own limit before. The double of that is an error."""
+    if data[:3] != b"GIF":
+        return plugin(_stream(data))
+    pillow: Any = sys.modules["PIL.Image"]
+    with _PILLOWS_LIMIT:
+        before, pillow.MAX_IMAGE_PIXELS = pillow.MAX_IMAGE_PIXELS, limits.image_pixels
+        try:
+            return plugin(_stream(data))
+        finally:
+            pillow.MAX_IMAGE_PIXELS = before
+
+
 def _plugin(module: str, name: str) -> "Any":
     if name not in _READY:
         hooks.extend_path()
         __import__(f"PIL.{module}")
-        sys.modules["PIL.Image"].MAX_IMAGE_PIXELS = None  # type: ignore[attr-defined]  # the limit here is smaller, and no warning
         sys.modules["warnings"].filterwarnings(
             "ignore", module=r"PIL\."
         )  # of odd palettes and EXIF, which would be bare lines in a log
