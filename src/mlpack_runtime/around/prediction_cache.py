@@ -1,7 +1,8 @@
 """Outputs that were computed before: kept in memory, and in a DynamoDB table that all instances share.
 
-An answer is found by the model's version and a digest of what the engine reads: decoded tensors or texts. The value in the cache is
-the engine's outputs, so a protocol request and a plain one share it, and tasks and hooks come after it.
+An answer is found by the model's version and a digest of what the engine reads: decoded tensors, or texts with the tokenizer that
+reads them (its files, and where it cuts: a recipe may change these for the same model). The value in the cache is the engine's
+outputs, so a protocol request and a plain one share it, and tasks and hooks come after it.
 
     table item: {"id": {"S": "NAME/VERSION/DIGEST"}, "outputs": {"B": ...}, "expires": {"N": seconds since 1970}}
 
@@ -13,7 +14,10 @@ deadline, and after three failures in a row not for ten seconds: nothing of it f
 memory alone. Will not: know whether a model is random.
 """
 
+# ruff: noqa: PTH123 - pathlib is nothing that this runtime needs
+
 import hashlib
+import os
 from _thread import allocate_lock
 from binascii import Error, a2b_base64, b2a_base64
 from time import monotonic, time
@@ -50,6 +54,8 @@ class PredictionCache:
 
     def __init__(self, model: "Described", settings: "Mapping[str, Any]", *, stubbed: bool) -> None:
         self._prefix = f"{model.name}/{model.version}/"
+        self._texts = model.directory, model.settings.get("tokenizer") or {}
+        self._tokenizer = b""  # its digest, once it is needed
         self._most_bytes: int = settings["memory_bytes"]
         self._ttl_s: float = settings["ttl_s"]
         self._within_s: float = (settings.get("deadline_ms") or 0.0) / 1e3
@@ -87,7 +93,7 @@ class PredictionCache:
     def outputs(self, call: "Call", record: "Record", predict: "Predict") -> "Outputs":
         """The outputs of a call: kept ones, or new ones, which are kept."""
         began = monotonic()
-        key = digest_of(call)
+        key = digest_of(call, self._tokenizer_digest() if call.texts is not None and self._client is not None else b"")
         if key is None:
             return predict(call, record)
         kept = self._of_memory(key)
@@ -110,6 +116,18 @@ class PredictionCache:
             self._write(key, until, own, record)
         record.stages_ms["cache"] += 1e3 * (monotonic() - began)
         return outputs
+
+    def _tokenizer_digest(self) -> bytes:
+        """Of what makes tokens of texts. Other instances, which have the same table, may have another tokenizer for this model."""
+        if not self._tokenizer:
+            directory, settings = self._texts
+            digest = hashlib.sha256(jsontext.dumps(sorted(settings.items())).encode())
+            for name in (settings.get("file"), (settings.get("wordpiece") or {}).get("file")):
+                if name:
+                    with open(os.path.join(directory, name), "rb") as stream:
+                        digest.update(hashlib.sha256(stream.read()).digest())
+            self._tokenizer = digest.digest()
+        return self._tokenizer
 
     def _of_memory(self, key: str) -> "tuple[float, Outputs] | None":
         with self._lock:
@@ -185,10 +203,10 @@ class PredictionCache:
         return answer
 
 
-def digest_of(call: "Call") -> "str | None":
+def digest_of(call: "Call", tokenizer: bytes = b"") -> "str | None":
     """A digest of what the engine would read, equal for equal inputs in any order; None of a call that has none: tokens that a task
-    made, and keeps things of."""
-    digest = hashlib.sha256(_FORM.encode())
+    made, and keeps things of. `tokenizer`: of what makes tokens of texts."""
+    digest = hashlib.sha256(_FORM.encode() + tokenizer)
     if call.texts is not None:
         if any(type(text) not in (str, tuple) for text in call.texts):
             return None

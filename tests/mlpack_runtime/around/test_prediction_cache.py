@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.runtime.around_services import Packaged
-from tests.support.services.aws_server import AwsServer, Fault
+from tests.support.services.aws_server import REGION, AwsServer, Fault
 
 from mlpack_runtime import model
 from mlpack_runtime.around import prediction_cache
+from mlpack_runtime.model import Described
 from mlpack_runtime.protocol import Call
 from mlpack_runtime.service import open_service
 from mlpack_runtime.tensor import DATATYPES, Tensor, TensorError, packed, tensor
@@ -146,6 +147,50 @@ def test_texts_are_found_again(texts: Path, monkeypatch: pytest.MonkeyPatch) -> 
     service = open_service()
     asked = ({"text": "the cat"}, {"texts": ["the cat"]}, {"text": "the dog"}, {"texts": ["the cat", "the dog"]})
     assert [service.value(body).headers["x-prediction-cache"] for body in asked] == ["miss", "hit", "miss", "miss"]
+
+
+def test_a_table_knows_which_tokenizer_read_the_texts(
+    texts: Path, monkeypatch: pytest.MonkeyPatch, table: Any, aws: AwsServer
+) -> None:
+    """The same model under the same version, built with another `max_length`, answers texts in another way."""
+    monkeypatch.setenv("AWS_REGION", REGION)
+    monkeypatch.setattr(model, "ROOT", str(texts))
+    read, hits = model.read_settings, []
+    for length in (6, 3, 6):
+        own = {**read(str(texts / "model")), "around": {"cache": TABLE}}
+        own["tokenizer"] = {**own["tokenizer"], "max_length": length}
+        monkeypatch.setattr(model, "read_settings", lambda place, own=own: own)
+        service = open_service()
+        hits.append(service.value({"text": "the cat the dog the cat"}).headers["x-prediction-cache"])
+        assert service.around is not None
+        service.around.close()
+    assert hits == ["miss", "miss", "hit"]
+
+
+def test_a_tokenizers_digest_is_of_its_files_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aws: AwsServer) -> None:
+    monkeypatch.setenv("AWS_REGION", REGION)
+    digests = []
+    for at, (tokenizer, vocabulary, settings) in enumerate(
+        (
+            (b"{}", b"a", {}),
+            (b"{}", b"a", {"max_length": 3}),
+            (b"{ }", b"a", {}),
+            (b"{}", b"b", {}),
+            (b"{}", b"a", {"pad_token": "<pad>"}),
+            (b"{}", b"a", {}),
+        )
+    ):
+        place = tmp_path / str(at)
+        place.mkdir()
+        (place / "tokenizer.json").write_bytes(tokenizer)
+        (place / "vocab.txt").write_bytes(vocabulary)
+        own = {"file": "tokenizer.json", "wordpiece": {"file": "vocab.txt"}, **settings}
+        head = {"name": "tiny", "version": "3", "variant": "fp32", "target": "lambda-zip", "tokenizer": own}
+        cache = prediction_cache.PredictionCache(Described(str(place), head, (), ()), TABLE, stubbed=False)
+        digests.append(cache._tokenizer_digest())
+        cache.close()
+    assert len(set(digests)) == 5
+    assert digests[0] == digests[5]
 
 
 TENSORS = st.sampled_from(sorted(DATATYPES)).flatmap(
