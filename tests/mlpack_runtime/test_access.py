@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.runtime.several_packages import several
+from tests.support.runtime.several_packages import WIDE, several
 from tests.support.runtime.tiny_packages import affine, package
 from tests.support.runtime.token_issuer import Signer
 
@@ -22,6 +22,7 @@ from mlpack_runtime.limits import RequestError
 from mlpack_runtime.model import ModelError
 from mlpack_runtime.service import Reply, Service, open_service
 from mlpack_runtime.serving.health import Server
+from mlpack_runtime.several.service import Several
 
 KEY = "k-0123456789abcdef0123456789abcdef"
 DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
@@ -442,12 +443,16 @@ def test_a_package_of_several_models_asks_before_it_tells(tmp_path: Path, monkey
         ("POST", "/v2/repository/index"), ("GET", "/v2/repository/index"), ("POST", "/v2/repository/models/wide/load"),
         ("POST", "/v2/repository/models/wide/unload"), ("GET", "/v2"), ("GET", "/v2/models/wide"), ("GET", "/v2/models/nobody"),
         ("POST", "/v2/models/nobody/infer"), ("POST", "/v2/models/wide/infer"), ("POST", "/v2/models/affine/infer"), ("POST", "/"),
+        ("POST", "/v2/models/wide/versions/9/infer"), ("GET", "/v2/models/wide/versions/infer"), ("GET", "/v2/models/ready"),
     ]  # fmt: skip
     for method, path in closed:
         reply = service.http(method, path, PAGE, b"{}")
         assert told(reply) == (401, "Unauthorized"), (method, path)
         assert reply.headers["access-control-allow-origin"] == PAGE["origin"]
-        assert "wide" not in reply.body.decode()
+        assert not any(word in reply.body.decode() for word in ("wide", "this package is"))
+    assert service.refuse(RequestError("x"), "", PAGE).headers["access-control-allow-origin"] == PAGE["origin"]
+    assert isinstance(service, Several)
+    assert [each.service.model.name for each in service.shelf.values()] == ["affine"]  # no stranger loads one
     assert service.http("GET", "/v2/models/wide/ready", {}, b"").status == 200
     assert [ask(service, path=path, x_api_key=KEY).status for path in ("/", "/v2/repository/index")] == [200, 200]
     assert service.http("POST", "/v2/repository/index", {"x-api-key": KEY}, b"").status == 200
@@ -456,3 +461,42 @@ def test_a_package_of_several_models_asks_before_it_tells(tmp_path: Path, monkey
         204,
         204,
     ]
+
+
+def test_several_models_share_a_tenants_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = several(tmp_path / "several")
+    limited = {**KEYS, "limits": {"per_second": 0.001, "burst": 5}}
+    for path in (root / "models").glob("*/model.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "authorize": limited}))
+    monkeypatch.setattr(model, "ROOT", str(root))
+    service, headers = open_service(), {"x-api-key": KEY}
+    asked = [
+        ("/v2/models/wide/infer", WIDE), ("/v2/repository/models/wide/unload", {}), ("/v2/repository/models/wide/load", {}),
+        ("/v2/models/wide/infer", WIDE), ("/v2/repository/index", {}), ("/v2/models/affine/infer", {}),
+    ]  # fmt: skip
+    capfd.readouterr()
+    statuses = [service.http("POST", path, headers, json.dumps(body).encode()).status for path, body in asked]
+    assert statuses == [200, 200, 200, 200, 200, 429]
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [(line["model"], line.get("tenant"), "authorize" in line["stages_ms"]) for line in lines if line["status"] == 200] == [
+        ("wide", "team-a", True),
+        ("wide", "team-a", True),
+    ]
+
+
+def test_a_hook_is_asked_once_where_there_are_several_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = several(tmp_path / "several")
+    (root / "app").mkdir(exist_ok=True)
+    (root / "app/hook_of_several.py").write_text(HOOK)
+    for path in (root / "models").glob("*/model.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "authorize": {"hook": "hook_of_several:check"}}))
+    monkeypatch.setattr(model, "ROOT", str(root))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    service = open_service()
+    for path in ("/v2/models/wide/infer", "/", "/v2/repository/index"):
+        calls = sys.modules["hook_of_several"].CALLS
+        calls.clear()
+        assert service.http("POST", path, {"x-user": "me"}, b"{}").status in (200, 400)
+        assert calls == [("POST", path)]

@@ -139,7 +139,8 @@ def _sort(method: str, path: str) -> str:
         return "metrics" if plain == ["metrics"] else "health" if plain in _HEALTH else "metadata"
     if parts[:1] == ["requests"]:
         return ""
-    return "health" if parts[:1] == ["health"] or (parts[:1] == ["models"] and parts[-1] == "ready") else "metadata"
+    ready = parts[:1] == ["models"] and parts[2:][-1:] == ["ready"]  # and not the metadata of a model of that name
+    return "health" if parts[:1] == ["health"] or ready else "metadata"
 
 
 def _hook(name: str, settings: "Mapping[str, Any]", *, hooks: bool) -> "Identify":

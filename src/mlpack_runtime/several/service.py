@@ -6,7 +6,8 @@
     the header `mlpack-model`, a message's `model`, "model_name" of a direct invocation      which model, where no path says it
 
 Promises: everything else goes to the default model; a model is loaded by its first request, in the process that gets it. Readiness
-of a model is whether a request to it would be answered, so one that is not in memory yet is ready.
+of a model is whether a request to it would be answered, so one that is not in memory yet is ready. Who may not ask is refused
+before anything is loaded or told, and a tenant's limits hold for all models together, however often they come and go.
 Will not: load what is not in the package.
 
 Source: the Open Inference Protocol's "Model Repository Extension" (Triton).
@@ -14,6 +15,7 @@ Source: the Open Inference Protocol's "Model Repository Extension" (Triton).
 
 import os
 import sys
+import threading
 
 from mlpack_runtime import jsontext, model, ort, routes, telemetry
 from mlpack_runtime.limits import number, quoted
@@ -46,6 +48,22 @@ class Opened:
         self.close = close
 
 
+class _LetIn(threading.local):
+    """The access of each model's own service: whoever comes to it was let in before. A request stays in its thread."""
+
+    known: "telemetry.Record | None" = None
+    """What was found out about them."""
+
+    def enter(self, record: telemetry.Record, *_: object) -> None:
+        """As Access's."""
+        if self.known is not None:
+            record.detail.update(self.known.detail)
+            record.stages_ms.update(self.known.stages_ms)
+
+    def mark(self, *_: object) -> None:
+        """As Access's: the service of all marks the answer."""
+
+
 class Several(Service):
     """The models of a package, by name. `opener`: the directory of a model to the model in memory."""
 
@@ -61,13 +79,12 @@ class Several(Service):
         budget_mb = number(os.environ, "MLPACK_MODELS_MB", told, 1, 1 << 24)
         sizes = {name: row["size_bytes"] for name, row in self.index.items()}
         self.shelf: shelf.Shelf = shelf.Shelf(sizes, int(budget_mb) << 20, self._open, lambda opened: opened.close())
+        self._let_in = _LetIn()
         self.room: JsonRoom | None = None
         self.watch: Observe | None = None
         with self.shelf.use(self.default) as opened:
             self._first: Service = opened.service
             self.model = self._first.model
-        self.access = self._first.access
-        """The same for all models of a package: it is not put together otherwise."""
 
     def equip(self, room: "JsonRoom", watch: "Observe | None") -> None:
         """What every model's service has, those in memory included: room for JSON, and who counts requests."""
@@ -92,9 +109,12 @@ class Several(Service):
 
         def answer() -> Reply:
             _, parts = routes.split(path)
-            early = self._let_in(method, path, headers, parts)
+            early = None
+            if self.access is not None:
+                self._let_in.known = known = telemetry.Record("", request_id, cold_start=False)
+                early = self.access.enter(known, method, path, headers)
             if early is not None:
-                return early
+                return Reply(204, b"", early)
             if parts is not None and parts[:1] == ["repository"]:
                 return self._repository(method, parts[1:], body)
             if parts == [] or (parts is None and routes.parts_of(path) == [] and method != "POST"):
@@ -116,17 +136,6 @@ class Several(Service):
         if self.access is not None:
             self.access.mark(headers, reply.headers)
         return reply
-
-    def _let_in(self, method: str, path: str, headers: "Mapping[str, str]", parts: "list[str] | None") -> "Reply | None":
-        """The answer to a preflight. Raises RequestError for a stranger who asks what no model's own service answers: that asks."""
-        if self.access is None:
-            return None
-        early = self.access.cors.preflight(method, headers) if self.access.cors is not None else None
-        if early is not None:
-            return Reply(204, b"", early)
-        if not (parts and parts[0] == "models" and parts[-1] == "infer" and parts[1:2][0] in self.index):
-            self.access.check(method, path, headers)
-        return None
 
     def value(self, value: object, request_id: str = "", check: "Check | None" = None) -> Reply:
         """As Service's. `model_name` of an object says which model, as in the protocol's own form for gRPC."""
@@ -151,7 +160,10 @@ class Several(Service):
 
     def refuse(self, error: RequestError, request_id: str = "", headers: "Mapping[str, str] | None" = None) -> Reply:
         """As Service's."""
-        return self._first.refuse(error, request_id, headers)
+        reply = self._first.refuse(error, request_id, headers)
+        if self.access is not None:
+            self.access.mark(headers or {}, reply.headers)
+        return reply
 
     def warmup(self) -> Reply:
         """As Service's: the default model's."""
@@ -203,6 +215,10 @@ class Several(Service):
             raise
         except Exception as error:  # a backend, a hook that is imported, memory: nothing of it may reach the server
             raise model.ModelError(f"{type(error).__name__}: {error}") from error
+        if opened.service.access is not None:
+            # The same for all models of a package, which is not put together otherwise: the first one's counts for all.
+            self.access = self.access or opened.service.access
+            opened.service.access = self._let_in  # type: ignore[assignment]  # all that a Service asks of it
         self._equip(opened.service)
         return opened
 
