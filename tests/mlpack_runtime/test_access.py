@@ -191,6 +191,14 @@ def test_keys_and_tokens_stand_side_by_side(opened: Opened, monkeypatch: pytest.
     reply = ask(service, authorization="Bearer x.y.z")
     assert (reply.status, "invalid_token" in reply.headers["www-authenticate"]) == (401, True)
     assert ask(service).headers["www-authenticate"] == 'ApiKey realm="tiny", header="x-api-key", Bearer realm="tiny"'
+    token = f"Bearer {signer.token(exp=4_000_000_000, nbf=None)}"
+    assert ask(service, x_api_key="of-another-service", authorization=token).status == 200
+    assert ask(service, x_api_key=KEY, authorization="Bearer x.y.z").status == 200
+    assert told(ask(service, x_api_key="of-another-service")) == (401, "Unauthorized")
+    monkeypatch.setenv("MLPACK_ACCESS_KEY_SHA256", hashlib.sha256(b"operator").hexdigest())
+    service = opened(authorize={"api_keys": {**KEYS["api_keys"], "header": "authorization"}, "jwt": jwt})
+    assert [ask(service, authorization=each).status for each in (f"Bearer {KEY}", token, "Bearer x.y.z")] == [200, 200, 401]
+    assert ask(service, authorization=token, x_mlpack_key="wrong").status == 200
 
 
 @pytest.mark.parametrize(

@@ -108,12 +108,19 @@ class Access:
 
     def _identify(self, method: str, path: str, headers: "Mapping[str, str]") -> str:
         """The caller's tenant, "" for one without a name. Raises RequestError: 401 where no way knows a caller."""
+        unknown: RequestError | None = None
         try:
             for _, identify in self._ways:
-                tenant = identify(method, path, headers)
+                try:
+                    tenant = identify(method, path, headers)
+                except RequestError as error:
+                    if error.status != 401:
+                        raise
+                    unknown = error  # to this way: what is no API key may be a token, in the same header
+                    continue
                 if tenant is not None:
                     return tenant
-            raise RequestError("this needs credentials: " + self._wanted(), 401, "Unauthorized")
+            raise unknown or RequestError("this needs credentials: " + self._wanted(), 401, "Unauthorized")
         except RequestError as error:
             if error.status == 401:
                 error.headers.setdefault("www-authenticate", ", ".join(challenge for challenge, _ in self._ways if challenge))
