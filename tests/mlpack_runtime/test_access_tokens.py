@@ -268,6 +268,43 @@ def test_keys_for_other_uses_verify_nothing() -> None:
         assert refused(Shown(made.jwk(**more), signer("ES256", "x").jwk()).tokens(), made.token()).status == 401
 
 
+NULLS = {"use": None, "key_ops": None, "alg": None, "x5c": None, "x5t": None}
+
+
+@pytest.mark.parametrize("more", [NULLS, {"key_ops": ["verify"]}, {"key_ops": ["sign", "verify"], "use": None}])
+def test_members_that_are_null_are_as_left_out(more: dict[str, Any]) -> None:
+    assert ask(Shown(signer("RS256").jwk(**more)).tokens(), signer("RS256").token()) == "team-a"
+
+
+ODD = [
+    {"key_ops": 7}, {"key_ops": "verify"}, {"use": ["sig"]}, {"kty": ["RSA"]}, {"crv": ["P-256"], "kty": "EC"},
+    {"crv": {}, "kty": "EC"}, {"n": 7}, {"n": None}, {"e": [1]}, {"kty": None},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("more", ODD)
+def test_an_odd_key_of_a_set_does_not_take_the_others_along(more: dict[str, Any]) -> None:
+    shown = Shown(signer("RS256", "odd").jwk(**more), signer("RS256").jwk())
+    assert ask(shown.tokens(), signer("RS256").token()) == "team-a"
+    assert refused(shown.tokens(), signer("RS256", "odd").token()).status == 401
+
+
+def test_a_fetch_that_fails_in_any_way_is_not_repeated_at_once() -> None:
+    fetched: list[str] = []
+
+    def fetch(url: str, _timeout_s: float) -> bytes:
+        fetched.append(url)
+        raise LookupError("a codec that nobody knows")
+
+    keys = KeySet(SETTINGS, fetch, lambda: 5.0)
+    with pytest.raises(LookupError):
+        keys.keys("one", "RS256")
+    for _ in range(5):
+        with pytest.raises(RequestError):
+            keys.keys("one", "RS256")
+    assert len(fetched) == 1
+
+
 def test_a_token_without_a_key_id_is_tried_with_every_key() -> None:
     nameless = Signer("ES256", None)
     shown = Shown(signer("ES256").jwk(), signer("RS256").jwk(), nameless.jwk())

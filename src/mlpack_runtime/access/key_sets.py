@@ -87,7 +87,8 @@ class KeySet:
             except (OSError, ValueError) as error:
                 self._why = cut(f"{type(error).__name__}: {error}", 300)
                 telemetry.emit(telemetry.event(None, "WARNING", f"the keys at {self._url} cannot be fetched: {self._why}"))
-            self._tried_s = self._clock()
+            finally:
+                self._tried_s = self._clock()
         finally:
             self._lock.release()
 
@@ -100,7 +101,11 @@ def parsed(data: bytes) -> "tuple[Row, ...]":
         raise ValueError("it is no JSON Web Key Set: an object with a list of keys")
     found: list[Row] = []
     for row in rows[:_MOST_KEYS]:
-        if type(row) is not dict or row.get("use", "sig") != "sig" or "verify" not in row.get("key_ops", ["verify"]):
+        if type(row) is not dict:
+            continue
+        row = {name: value for name, value in row.items() if value is not None}  # null, as some servers write what they leave out
+        operations = row.get("key_ops", ["verify"])
+        if row.get("use", "sig") != "sig" or type(operations) is not list or "verify" not in operations:
             continue
         try:
             key = Key(row)

@@ -78,7 +78,7 @@ class Key:
                 raise KeyUnfitError(f"an RSA key of {n.bit_length()} bits with the exponent {e}")
             self.family, self.numbers = "RSA", (n, e)
             return
-        curve = _CURVES.get(told.get("crv", "")) if told.get("kty") == "EC" else None
+        curve = _CURVES.get(str(told.get("crv"))) if told.get("kty") == "EC" else None
         if curve is None:
             raise KeyUnfitError("a key that is neither RSA nor on P-256 or P-384")
         x, y = _integer(told.get("x")), _integer(told.get("y"))
