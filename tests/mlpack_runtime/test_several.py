@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections import Counter
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -119,6 +120,21 @@ def test_loading_and_unloading(service: Several) -> None:
     assert "wide" not in {row["name"] for row in ready}
     assert ask(service, "POST", load)[0] == 200
     assert ask(service, "POST", "/v2/models/wide/infer", WIDE)[0] == 200
+
+
+def test_what_stands_around_a_model_goes_with_it(service: Several) -> None:
+    """Its connections would stay open, and its cache in memory, at each turn of loading and letting go."""
+    closed = []
+
+    for name in ("wide", "second", "third"):
+        assert ask(service, "POST", f"/v2/repository/models/{name}/load")[0] == 200
+        for opened in service.shelf.values():
+            if opened.service.model.name == name:
+                opened.service.around = SimpleNamespace(close=lambda name=name: closed.append(name))
+    assert closed == ["wide"]  # there is no room for all
+    for name in ("second", "third"):
+        assert ask(service, "POST", f"/v2/repository/models/{name}/unload")[0] == 200
+    assert closed == ["wide", "second", "third"]
 
 
 @pytest.mark.parametrize(

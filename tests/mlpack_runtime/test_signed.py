@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import ssl
@@ -17,7 +18,8 @@ import pytest
 from tests.support.services.aws_server import REGION, AwsServer, Fault, aws, aws_server
 
 from mlpack_runtime import aws as aws_module
-from mlpack_runtime.aws import AwsError, credentials, signed, wire
+from mlpack_runtime import starting
+from mlpack_runtime.aws import AwsError, credentials, signed, sigv4, wire
 from mlpack_runtime.aws.signed import S3, Client, LateError, ServiceError
 
 __all__ = ["aws", "aws_server"]
@@ -146,8 +148,6 @@ def test_an_idle_connection_that_was_closed_is_opened_anew(alone: pytest.MonkeyP
 
 
 def test_an_instance_of_a_snapshot_opens_its_own_connection(alone: pytest.MonkeyPatch) -> None:
-    from mlpack_runtime.starting import AFTER_RESTORE
-
     keeps = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
     with (
         scripted(keeps, _answer("200 OK", b'{"a":1}')) as (address, asked),
@@ -155,12 +155,49 @@ def test_an_instance_of_a_snapshot_opens_its_own_connection(alone: pytest.Monkey
     ):
         assert table.call("GetItem", {}) == {}
         assert len(table._idle) == 1
-        for forget in AFTER_RESTORE:
+        for forget in starting.AFTER_RESTORE:
             forget()
         _, was_open = table._take("127.0.0.1", int(address.rpartition(":")[2]), tls=False)
         assert (was_open, table._idle) == (False, [])
         assert table.call("GetItem", {}) == {"a": 1}
     assert len(asked) == 2
+
+
+def test_a_client_that_nobody_has_is_not_kept(alone: pytest.MonkeyPatch) -> None:
+    """Models come and go, and each brings clients: these go with it."""
+    gc.collect()  # of those before
+    before, restored = len(signed._CLIENTS), len(starting.AFTER_RESTORE)
+    for _ in range(20):
+        S3(endpoint="http://127.0.0.1:1")
+    held = Client("dynamodb", endpoint="http://127.0.0.1:1")
+    gc.collect()
+    assert (len(signed._CLIENTS), len(starting.AFTER_RESTORE)) == (before + 1, restored)
+    assert signed._CLIENTS[-1]() is held
+
+
+def test_credentials_that_another_thread_forgets_are_used_up(alone: pytest.MonkeyPatch) -> None:
+    """A thread whose credentials have ended asks for others while this one looks at them."""
+
+    class Forgotten:
+        ends = time.time() + 3600
+
+        def is_fresh(self, seconds: float) -> bool:
+            credentials._KEPT.clear()
+            return seconds < 3600
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        alone.delenv(name)
+    held: Any = Forgotten()
+    credentials._KEPT.append(held)
+    assert credentials.provide() is held
+    other = sigv4.Credentials("AKID", "secret")
+
+    def fetch() -> sigv4.Credentials:
+        credentials._KEPT.clear()
+        return other
+
+    alone.setattr(credentials, "_fetch", fetch)
+    assert credentials.provide() is other
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ class Around:
             self.log.add(record, reply)
 
     def close(self) -> None:
-        """Let go of the tables' connections."""
+        """Let go of the tables' connections, and of what is kept in memory."""
         for part in (self.features, self.cache):
             if part is not None:
                 part.close()

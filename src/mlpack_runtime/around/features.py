@@ -86,7 +86,9 @@ class Features:
         return "{" + ", ".join(f'"{name}": an id or a list of ids' for name in self._key) + "}"
 
     def close(self) -> None:
-        """Let go of the table's connections."""
+        """Let go of the table's connections, and of what is kept."""
+        with self._lock:
+            self._kept.clear()
         if self._client is not None:
             self._client.close()
 

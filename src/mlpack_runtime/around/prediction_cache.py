@@ -86,7 +86,8 @@ class PredictionCache:
             self._bytes = 0
 
     def close(self) -> None:
-        """Let go of the table's connections."""
+        """Let go of the table's connections, and of what is kept."""
+        self.forget()
         if self._client is not None:
             self._client.close()
 

@@ -41,15 +41,18 @@ def provide(*, anew: bool = False) -> Credentials:
         return Credentials(key, secret, os.environ.get("AWS_SESSION_TOKEN", ""))
     if anew:
         _KEPT.clear()
-    if _KEPT and _KEPT[0].is_fresh(_EARLY_S):
-        return _KEPT[0]
+    for kept in _KEPT:  # other threads may clear it meanwhile
+        if kept.is_fresh(_EARLY_S):
+            return kept
     try:
-        _KEPT[:] = [_fetch()]
+        fetched = _fetch()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        # What nearly ended is better than nothing, while it holds.
-        if not (_KEPT and (_KEPT[0].ends or 0) > time()):
-            raise AwsError(f"{_BLANK}: {type(error).__name__}: {error}") from None
-    return _KEPT[0]
+        for kept in _KEPT:
+            if (kept.ends or 0) > time():
+                return kept  # what nearly ended is better than nothing, while it holds
+        raise AwsError(f"{_BLANK}: {type(error).__name__}: {error}") from None
+    _KEPT[:] = [fetched]
+    return fetched
 
 
 def _fetch() -> Credentials:

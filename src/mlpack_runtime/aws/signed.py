@@ -16,6 +16,7 @@ Why it is here, and what it saves: docs/decisions/0054-features-caches-and-logs.
 """
 
 import os
+from _weakref import ref
 from binascii import crc32
 from time import monotonic, sleep, time
 
@@ -55,6 +56,19 @@ def _renew() -> None:
 AFTER_RESTORE.append(_renew)
 
 
+_CLIENTS: "list[ref[Client]]" = []
+"""Those that somebody has. Who comes and goes with a model is not kept here, nor are its connections."""
+
+
+def _close_all() -> None:
+    for each in _CLIENTS:
+        if (client := each()) is not None:
+            client.close()
+
+
+AFTER_RESTORE.append(_close_all)  # connections are the snapshot's
+
+
 class ServiceError(AwsError):
     """A service refused a call, or could not be asked. `code`: its own word ("NoSuchKey"), "" where nothing was answered;
     `status`: HTTP's, 0 where nothing was answered."""
@@ -88,7 +102,7 @@ class Client:
         self._idle: list[tuple[tuple[str, int, int], float, wire.Connection]] = []
         self._skew_s = 0.0
         self._closings = 0
-        AFTER_RESTORE.append(self.close)
+        _CLIENTS.append(ref(self, _CLIENTS.remove))
 
     def call(
         self,
@@ -200,8 +214,9 @@ class Client:
     def close(self) -> None:
         """Close the connections that are open and not in use, as before a process is frozen for long."""
         self._closings += 1
-        while self._idle:
-            self._idle.pop()[2].close()
+        idle, self._idle = self._idle, []
+        for _, _, connection in idle:
+            connection.close()
 
     def _host_and_path(self, path: str) -> "tuple[str, str]":
         _, host, _, base = self._place

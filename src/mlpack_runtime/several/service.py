@@ -78,7 +78,7 @@ class Several(Service):
         told = settings.get("models_mb") or int(_SHARE * memory_mb)
         budget_mb = number(os.environ, "MLPACK_MODELS_MB", told, 1, 1 << 24)
         sizes = {name: row["size_bytes"] for name, row in self.index.items()}
-        self.shelf: shelf.Shelf = shelf.Shelf(sizes, int(budget_mb) << 20, self._open, lambda opened: opened.close())
+        self.shelf: shelf.Shelf = shelf.Shelf(sizes, int(budget_mb) << 20, self._open, _close)
         self._let_in = _LetIn()
         self.room: JsonRoom | None = None
         self.watch: Observe | None = None
@@ -281,6 +281,13 @@ def _asked(body: bytes) -> "dict[str, Any]":
 
 def _json(value: object) -> Reply:
     return Reply(200, jsontext.dumps(value).encode(), {"content-type": JSON})
+
+
+def _close(opened: Opened) -> None:
+    """Let go of a model, and of what stands around it: connections, and answers that were kept."""
+    if opened.service.around is not None:
+        opened.service.around.close()
+    opened.close()
 
 
 def open_several(place: str, settings: "Mapping[str, Any]") -> Several:
