@@ -143,6 +143,49 @@ def test_a_recipe_says_what_files_do_not(tmp_path: Path) -> None:
     assert (gray["image"]["mode"], len(gray["image"]["factors"])) == ("L", 1)
 
 
+GRAY = spec("x", "batch", 1, 32, 32)
+
+
+def arithmetic(folder: Path, port: TensorSpec, processor: dict[str, Any], **said: Any) -> tuple[list[float], list[float]]:
+    """Factors and terms of a classifier's channels."""
+    image = look(folder, files(CLASSIFIER, processor), (port,), (LOGITS,), task="image-classification", image=Image(**said))[
+        "image"
+    ]
+    return image["factors"], image["terms"]
+
+
+def test_what_a_recipe_leaves_out_is_as_the_files_say(tmp_path: Path) -> None:
+    vit = {**VIT, "image_std": [0.2, 0.25, 0.5]}
+    for said, factors, terms in (
+        ({}, [1 / 51, 1 / 63.75, 1 / 127.5], [-2.5, -1.6, -0.6]),
+        ({"mean": (0.1,)}, [1 / 51, 1 / 63.75, 1 / 127.5], [-0.5, -0.4, -0.2]),
+        ({"std": (1.0,)}, [1 / 255] * 3, [-0.5, -0.4, -0.3]),
+        ({"scale": 1.0}, [5, 4, 2], [-2.5, -1.6, -0.6]),
+        ({"mean": (0.0,), "std": (1.0,)}, [1 / 255] * 3, [0, 0, 0]),
+    ):
+        assert arithmetic(tmp_path, PIXELS, vit, **said) == (pytest.approx(factors), pytest.approx(terms)), said
+    assert arithmetic(tmp_path, PIXELS, {**vit, "do_normalize": False}, scale=2.0) == ([2.0] * 3, [0.0] * 3)
+    raw = {**vit, "do_rescale": False}
+    assert arithmetic(tmp_path, PIXELS, raw, mean=(1.0,), std=(2.0,)) == ([0.5] * 3, [-0.5] * 3)
+
+
+def test_gray_pictures_have_the_numbers_of_their_files(tmp_path: Path) -> None:
+    one = {**VIT, "image_mean": [0.5], "image_std": [0.25]}
+    assert arithmetic(tmp_path, GRAY, one) == ([pytest.approx(4 / 255)], [-2.0])
+    assert arithmetic(tmp_path, GRAY, {**one, "image_mean": 0.5, "image_std": [0.25] * 3}) == ([pytest.approx(4 / 255)], [-2.0])
+    assert arithmetic(tmp_path, GRAY, one, mean=(0.0,)) == ([pytest.approx(4 / 255)], [0.0])
+    assert arithmetic(tmp_path, GRAY, VIT, mean=(0.0,), std=(1.0,)) == ([pytest.approx(1 / 255)], [0.0])
+    with pytest.raises(RecipeError, match=r"takes gray, and its files have numbers for three channels: say serve\.image\.mean"):
+        arithmetic(tmp_path, GRAY, VIT)
+
+
+def test_numbers_of_more_than_mean_and_std_are_said_whole(tmp_path: Path) -> None:
+    processor = {"image_processor_type": "EfficientNetImageProcessor", "size": {"height": 32, "width": 32}}
+    assert arithmetic(tmp_path, PIXELS, processor, scale=1.0, mean=(1.0,), std=(2.0,)) == ([0.5] * 3, [-0.5] * 3)
+    with pytest.raises(RecipeError, match=r"cannot be said in part here: say serve\.image\.scale, mean and std"):
+        arithmetic(tmp_path, PIXELS, processor, mean=(1.0,))
+
+
 def test_a_recipe_replaces_a_size_that_depends_on_the_picture(tmp_path: Path) -> None:
     task = look(tmp_path, files(DETECTOR, DETR), (PIXELS,), QUERIES, image=Image(size=(32, 32)))
     assert task["image"]["steps"] == [["resize", {"height": 32, "width": 32, "resample": 2}]]

@@ -252,17 +252,29 @@ def _arithmetic(said: Image, pixels: Pixels | None, channels: int, dtype: str) -
         if said.mean is not None or said.std is not None or said.scale not in (None, 1.0):
             raise NotCertainError("the model takes bytes, which have no mean, std or scale: leave them out")
         return (1.0,) * channels, (0.0,) * channels
-    if said.mean is None and said.std is None and said.scale is None and pixels is not None and channels == 3:
-        return pixels.factors, pixels.terms
-    scale = 1 / 255 if said.scale is None else said.scale
+    if pixels is not None and (said.scale, said.mean, said.std) == (None, None, None):
+        factors, terms = pixels.factors, pixels.terms
+        if channels == 1 and (len(set(factors)) > 1 or len(set(terms)) > 1):
+            raise NotCertainError(
+                "the model takes gray, and its files have numbers for three channels: say serve.image.mean and std"
+            )
+        return factors[:channels], terms[:channels]
+    apart = pixels.apart if pixels is not None else (1 / 255, (0.0,), (1.0,))
+    if apart is None and None in (said.scale, said.mean, said.std):
+        raise NotCertainError("how bytes become numbers cannot be said in part here: say serve.image.scale, mean and std")
+    scale, *defaults = apart or (0.0, (0.0,), (1.0,))  # all three are said then
     mean, std = (
-        _of_channels(given, default, key, channels) for key, given, default in (("mean", said.mean, 0.0), ("std", said.std, 1.0))
+        _of_channels(given if given is not None else default, key, channels)
+        for key, given, default in zip(("mean", "std"), (said.mean, said.std), defaults, strict=True)
     )
-    return processors.normalized((scale,) * channels, (0.0,) * channels, mean, std)
+    factor = scale if said.scale is None else said.scale
+    return processors.normalized((factor,) * channels, (0.0,) * channels, mean, std)
 
 
-def _of_channels(given: Sequence[float] | None, default: float, key: str, channels: int) -> Sequence[float]:
-    numbers = (default,) * channels if given is None else tuple(given) * channels if len(given) == 1 else given
+def _of_channels(given: Sequence[float], key: str, channels: int) -> Sequence[float]:
+    numbers = tuple(given) * channels if len(given) == 1 else given
+    if channels == 1 and len(set(given)) == 1:  # a file's, which has three
+        numbers = given[:1]
     if len(numbers) != channels or (key == "std" and 0 in numbers):
         raise NotCertainError(
             f"serve.image.{key} has {list(numbers)}, and the model has {channels} channels: one number or {channels}"

@@ -31,7 +31,8 @@ class UnknownError(ValueError):
 class Pixels:
     """How pictures become numbers. `steps`: rows of `mlpack_runtime.pictures.shaping`; a channel's number is its byte times
     `factors`, plus `terms`; `flip`: blue comes first; `pad_to`: height and width that zeros fill; `mask`: whether a batch may hold
-    several sizes, of which a mask tells."""
+    several sizes, of which a mask tells; `apart`: the factor, the mean and the standard deviation that these come of, None where
+    they come of more."""
 
     steps: tuple[tuple[str, dict[str, Any]], ...]
     factors: tuple[float, ...]
@@ -39,6 +40,7 @@ class Pixels:
     flip: bool = False
     pad_to: tuple[int, int] | None = None
     mask: bool = False
+    apart: tuple[float, Sequence[float], Sequence[float]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +154,7 @@ def pixels_of(processor: Mapping[str, Any], config: Mapping[str, Any]) -> Pixels
     crops = kind.crop is not None and processor.get("do_center_crop", name not in _CROPS)
     if crops:
         steps.append(("crop", _sides(processor.get("crop_size") or kind.crop, "crop_size")))
-    factors, terms = _arithmetic(processor, kind, name)
+    factors, terms, apart = _arithmetic(processor, kind, name)
     pads = kind.pads and processor.get("do_pad", processor.get("pad_and_return_pixel_mask", True))
     pad_size = processor.get("pad_size") if pads else None
     return Pixels(
@@ -162,6 +164,7 @@ def pixels_of(processor: Mapping[str, Any], config: Mapping[str, Any]) -> Pixels
         flip=name == "MobileViT" and bool(processor.get("do_flip_channel_order", True)),
         pad_to=None if pad_size is None else tuple(_sides(pad_size, "pad_size").values()),  # type: ignore[arg-type]
         mask=bool(pads),
+        apart=apart,
     )
 
 
@@ -214,8 +217,10 @@ def _by_sides(sides: dict[str, int], processor: Mapping[str, Any], kind: _Class,
     return [("resize", {**sides, "resample": resample})]
 
 
-def _arithmetic(processor: Mapping[str, Any], kind: _Class, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Factors and terms of the channels."""
+def _arithmetic(
+    processor: Mapping[str, Any], kind: _Class, name: str
+) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, Sequence[float], Sequence[float]] | None]:
+    """Factors and terms of the channels, and `Pixels.apart`."""
     factor, term = 1.0, 0.0
     if processor.get("do_rescale", True):
         factor = _number(processor.get("rescale_factor", 1 / 255), "rescale_factor")
@@ -225,11 +230,13 @@ def _arithmetic(processor: Mapping[str, Any], kind: _Class, name: str) -> tuple[
     mean, std = (
         _numbers(processor.get(key), default, key) for key, default in (("image_mean", kind.mean), ("image_std", kind.std))
     )
-    if processor.get("do_normalize", kind.normalize):
-        factors, terms = normalized(factors, terms, mean, std)
+    if not processor.get("do_normalize", kind.normalize):
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    factors, terms = normalized(factors, terms, mean, std)
     if name == "EfficientNet" and processor.get("include_top", True):
-        factors, terms = normalized(factors, terms, (0.0,) * 3, std)
-    return factors, terms
+        again = _numbers(processor.get("image_std"), kind.std, "image_std")
+        return *normalized(factors, terms, (0.0,) * 3, again), None
+    return factors, terms, (factor, mean, std) if term == 0 else None
 
 
 def normalized(
@@ -260,7 +267,8 @@ def timm_pixels(settings: Mapping[str, Any]) -> Pixels:
     )
     mean, std = (_numbers(settings.get(key), default, key) for key, default in zip(("mean", "std"), _IMAGENET, strict=True))
     factors, terms = normalized((1 / 255,) * 3, (0.0,) * 3, mean, std)
-    return Pixels(steps=(first, ("crop", {**_square(side), "half": True})), factors=factors, terms=terms)
+    steps = (first, ("crop", {**_square(side), "half": True}))
+    return Pixels(steps=steps, factors=factors, terms=terms, apart=(1 / 255, mean, std))
 
 
 def fixed_size(steps: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[int, int] | None:
