@@ -191,6 +191,62 @@ def test_a_claim_is_a_runners_until_its_time_is_over(folder: LocalFolder, tmp_pa
     assert first.take(part)
 
 
+@pytest.mark.parametrize("careful", [False, True])
+def test_a_part_stays_a_runners_while_an_item_takes_long(tmp_path: Path, folder: LocalFolder, careful: bool) -> None:
+    """Another would take it, answer the same items, and after some such turns list the first one as the death of runners."""
+    (part, *_) = cut(manifest(tmp_path / "m.jsonl", lines()), 100)
+    held, answers = threading.Event(), threading.Event()
+
+    class Slow(Echo):
+        def message(self, headers: Any, body: bytes, request_id: str, metrics: Any) -> Any:
+            held.set()
+            assert answers.wait(20)
+            return super().message(headers, body, request_id, metrics)
+
+    if careful:
+        for at in range(3):
+            dead = Claims(folder, 60, lambda at=at: 100.0 * at)  # type: ignore[misc]
+            assert dead.take(part)
+            dead.deaths(part, 0)
+    one = runner(folder, manifest(tmp_path / "m.jsonl", lines()), Slow(), threads=2, part=100)
+    one._claims = Claims(folder, 0.3)
+    thread = threading.Thread(target=one.run)
+    thread.start()
+    assert held.wait(10)
+    tries = []
+    for _ in range(10):
+        threading.Event().wait(0.1)
+        tries.append(Claims(folder, 0.3).take(part))
+    answers.set()
+    thread.join(20)
+    assert tries == [False] * 10
+    check(tmp_path / "out")
+
+
+def test_functions_know_nothing_of_each_others_processes(
+    folder: LocalFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Machines of one snapshot have the name of one boot: a process of another one is not gone because it is not here."""
+    (part, *_) = cut(manifest(tmp_path / "m.jsonl", lines()))
+    monkeypatch.setattr("mlpack_runtime.batch.writing.claims._process", lambda number: f"boot {number} 7" if number else "")
+    monkeypatch.setattr(os, "getpid", lambda: 8)
+    monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001")
+    first = Claims(folder, 60)
+    assert first.take(part)
+    monkeypatch.setattr("mlpack_runtime.batch.writing.claims._process", lambda number: f"boot {number} 9" if number else "")
+    assert not any(Claims(folder, 60).take(part) for _ in range(3))
+
+
+def test_strange_files_beside_what_is_done_are_passed_over(tmp_path: Path, folder: LocalFolder) -> None:
+    for name in ("done/part-99999.json", "done/notes.txt", "done/part-x.json", "done/part-00000.json.bak"):
+        folder.put_new(name, b"{}")
+    runner(folder, manifest(tmp_path / "m.jsonl", lines()), Echo()).run()
+    for path in (tmp_path / "out/done").glob("*"):
+        if path.read_bytes() == b"{}":
+            path.unlink()
+    check(tmp_path / "out")
+
+
 def test_a_claim_of_a_process_that_is_gone_is_free_at_once(folder: LocalFolder, tmp_path: Path) -> None:
     import subprocess
     import sys

@@ -139,9 +139,9 @@ class Ticket:
         self._line, self._error = line, error
         self._done.set()
 
-    def settled(self) -> None:
-        """Wait until it is, one way or the other."""
-        self._done.wait()
+    def settled(self, seconds: "float | None" = None) -> bool:
+        """Wait until it is, one way or the other; False where that takes longer than `seconds`."""
+        return self._done.wait(seconds)
 
     def wait(self) -> Line:
         """Its line. Raises BatchError."""

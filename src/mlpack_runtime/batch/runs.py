@@ -103,9 +103,10 @@ class Run:
 
     def _look(self) -> None:
         """Learn which parts are done."""
+        numbers = {f"done/{part.name}.json": part.number for part in self._parts}
         for name in self._folder.names("done/"):
-            number = int(name.rpartition("-")[2].partition(".")[0])
-            if number not in self._done:
+            number = numbers.get(name)  # None: not ours, such as the mark of a folder that a console makes
+            if number is not None and number not in self._done:
                 held = self._folder.read(name)
                 if held is not None:
                     self._done[number] = _counts(jsontext.loads(held[0]))
@@ -173,7 +174,7 @@ class Run:
                     held += hands[-1].size
                 if hands:
                     ticket = hands.popleft()
-                    lines.append(ticket.wait())
+                    lines.append(self._line(ticket, chain.part))
                     held -= ticket.size
                     size += len(lines[-1].data)
                     self._claims.keep(chain.part)
@@ -195,6 +196,12 @@ class Run:
             for ticket in hands:  # of nobody's any more; their threads are to be free when the next part begins
                 ticket.settled()
 
+    def _line(self, ticket: "Ticket", part: "Part") -> "Line":
+        """A ticket's line. The part stays ours meanwhile, however long its item takes: who lost it would count as one who died."""
+        while not ticket.settled(self._claims.pause_s):
+            self._claims.keep(part)
+        return ticket.wait()
+
     def _answer_carefully(self, chain: Chain, deaths: int) -> None:
         """One item after the other, each a piece of its own: runners have ended at this place again and again, by an item that
         takes all memory or all time, or because nobody lets them live long enough for a whole piece."""
@@ -205,7 +212,7 @@ class Run:
             if deaths >= HOPELESS:
                 why = f"{deaths} runners have ended while they answered it: it takes more memory or time than there is"
                 item.problem = RequestError(why, 500, "RunnerDied")
-            if not chain.add([self._crew.hand_in(item).wait()]):
+            if not chain.add([self._line(self._crew.hand_in(item), part)]):
                 return
             deaths = CAREFUL
             self._count(chain)

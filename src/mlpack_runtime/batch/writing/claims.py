@@ -30,8 +30,12 @@ class Claims:
     def __init__(self, folder: "Folder", lease_s: float = LEASE_S, clock: "Callable[[], float]" = time) -> None:
         self._folder = folder
         self._lease_s = lease_s
+        self.pause_s = lease_s / 6
+        """How long a runner may wait between two calls of `keep`."""
         self._clock = clock
-        self._owner = f"{_process(os.getpid())} {os.urandom(6).hex()}"
+        # Functions are machines made of one snapshot, perhaps: then each boot has the same name, and others' processes look gone.
+        process = "" if os.environ.get("AWS_LAMBDA_RUNTIME_API") else _process(os.getpid())
+        self._owner = f"{process} {os.urandom(6).hex()}"
         self._until_s = 0.0
         self._done: object = None
         self._deaths = 0
