@@ -109,6 +109,16 @@ def test_hashes_that_a_file_names_hold(index: Index) -> None:
         pinned(Lock(), wanted(f"kit==1.0 --hash=sha256:{'0' * 64}"))
 
 
+def test_hashes_that_come_later_hold_against_the_lock(index: Index) -> None:
+    sha256 = index.add("kit", "1.0", needs=("part",))
+    index.add("part", "1.0")
+    lock = pinned(Lock(), wanted("kit==1.0"))
+    assert pinned(lock, wanted(f"kit==1.0 --hash=sha256:{sha256}")) is lock
+    assert pinned(lock, wanted(f"kit==1.0 --hash=sha256:{sha256} --hash=sha256:{'1' * 64}")) is lock
+    with pytest.raises(RecipeError, match=r"none of the hashes that they name for kit is one of version 1\.0"):
+        pinned(lock, wanted(f"kit==1.0 --hash=sha256:{'0' * 64}"))
+
+
 def test_a_package_carries_them_slimmed_counted_and_told(index: Index, workshop: Workshop) -> None:
     tests = {"kit_extra/__init__.py": "", "kit_extra/tests/test_it.py": "x = 1\n" * 1000, "kit_extra/bad.py": "def (:\n"}
     index.add("kit", "1.0", tests, needs=("part",))

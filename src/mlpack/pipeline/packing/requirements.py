@@ -215,9 +215,23 @@ def outlook(lines: Sequence[str], lock: Lock, python: str | None, arch: str) -> 
 
 
 def _fits(pins: Sequence[Pin], wanted: Wanted) -> bool:
-    """Whether pins agree with mlpack's own: another mlpack may have written them."""
-    own = dict(_split(each) for each in wanted.own)
-    return all(own.get(pin.name, pin.version) == pin.version for pin in pins)
+    """Whether pins agree with mlpack's own, for another mlpack may have written them; and with the hashes that the requirements
+    name, which may have come later."""
+    own, named = dict(_split(each) for each in wanted.own), _named_hashes(wanted.lines)
+    return all(
+        own.get(pin.name, pin.version) == pin.version and named.get(pin.name, {*pin.sha256s}).issuperset(pin.sha256s)
+        for pin in pins
+    )
+
+
+def _named_hashes(lines: Sequence[str]) -> dict[str, set[str]]:
+    """The hashes that requirements name, by distribution."""
+    named: dict[str, set[str]] = {}
+    for line in lines:
+        text, hashes = without_hashes(line)
+        if hashes:
+            named.setdefault(name_of(text), set()).update(hashes)
+    return named
 
 
 def _resolved(wanted: Wanted) -> tuple[Pin, ...]:
@@ -251,12 +265,7 @@ def _resolved(wanted: Wanted) -> tuple[Pin, ...]:
 
 def _restricted(pins: Sequence[Pin], lines: Sequence[str]) -> tuple[Pin, ...]:
     """The pins with only those hashes that the requirements name, where they name any."""
-    named: dict[str, set[str]] = {}
-    for line in lines:
-        text, hashes = without_hashes(line)
-        if hashes:
-            named.setdefault(name_of(text), set()).update(hashes)
-    made = []
+    named, made = _named_hashes(lines), []
     for pin in pins:
         hashes = tuple(each for each in pin.sha256s if each in named.get(pin.name, {each}))
         if not hashes:
