@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import struct
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,6 +107,20 @@ def test_chunks_stand_in_any_order() -> None:
     ds64 = chunk(b"ds64", struct.pack("<QQQI", 0, len(pcm(TONE)), 0, 0))
     large = file(ds64, FMT, chunk(b"data", pcm(TONE), 0xFFFFFFFF), odd, kind=b"RF64")
     assert (samples(large)[:, 0] == SIXTEEN).all()
+
+
+def test_chunks_of_very_many_kinds_take_no_memory() -> None:
+    def of(number: int) -> bytes:
+        return file(FMT, b"".join(chunk(f"{at:04x}".encode(), b"") for at in range(number)), DATA)
+
+    assert (samples(of(4000))[:, 0] == SIXTEEN).all()
+    content = of(65_000)
+    tracemalloc.start()
+    with pytest.raises(RequestError, match=r"more than 4096 chunks") as caught:
+        read_form(content, "audio")
+    assert tracemalloc.get_traced_memory()[1] < 100_000
+    tracemalloc.stop()
+    assert caught.value.status == 413
 
 
 @pytest.mark.parametrize("size", [0, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFFFFF - 36, 0xFFFFFFFF - 44])

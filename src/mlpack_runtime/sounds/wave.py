@@ -21,6 +21,8 @@ _UNKNOWN_BYTES = 0x7FFF_0000
 """A length from here on was not known when it was written: 0x7FFFFFFF, 0xFFFFFFFF, and what is left of them after a header."""
 _HEAD_BYTES = 64
 """What a header may say too much: some writers count the header as samples."""
+_MOST_CHUNKS = 4096
+"""Of a file. Editors and broadcasters write some dozen."""
 _LEAST_HZ, _MOST_HZ = 1_000, 768_000
 _CHANNELS = 32
 _OTHERS = (
@@ -139,10 +141,17 @@ def _wave(form: Form, datatype: str, data: "bytearray | memoryview", scale: floa
 
 
 def _chunks(view: memoryview, name: str) -> "dict[bytes, memoryview]":
-    """The first chunk of each kind."""
+    """The first chunk of each kind that is read."""
     chunks: dict[bytes, memoryview] = {}
-    at, told = 12, -1
+    at, told, number = 12, -1, 0
     while at + 8 <= len(view):
+        number += 1
+        if number > _MOST_CHUNKS:
+            raise RequestError(
+                f"the WAV file in {name!r} has more than {_MOST_CHUNKS} chunks, which no ordinary writer makes: save it anew",
+                413,
+                "PayloadTooLarge",
+            )
         kind, size = bytes(view[at : at + 4]), unpack_from("<I", view, at + 4)[0]
         begin, rest = at + 8, len(view) - at - 8
         if kind == b"ds64" and size >= 16 and rest >= 16:
@@ -158,7 +167,8 @@ def _chunks(view: memoryview, name: str) -> "dict[bytes, memoryview]":
             if kind == b"data":
                 raise RequestError(f"the WAV file in {name!r} is cut off: it says {size} bytes of samples, and {rest} came")
             break
-        chunks.setdefault(kind, view[begin : begin + size])
+        if kind in (b"fmt ", b"data"):  # of others a file may have as many kinds as it has bytes
+            chunks.setdefault(kind, view[begin : begin + size])
         at = begin + size + size % 2
     return chunks
 
