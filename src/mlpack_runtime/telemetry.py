@@ -177,6 +177,11 @@ def identity(model: "Identified") -> "dict[str, str]":
     return {"model": model.name, "version": model.version, "variant": model.variant, "target": model.target}
 
 
+def warn(message: str) -> None:
+    """Write a warning that is about no request."""
+    emit(event(None, "WARNING", message))
+
+
 def emit(text: str) -> None:
     """Write one line to stdout, at once and by itself. A closed stdout is no reason to fail a request."""
     data = memoryview(text.encode() + b"\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import struct
 from time import sleep, time
@@ -86,6 +87,24 @@ def test_a_message_has_what_workers_read(make: Any) -> None:
         "envelope": "none",
         "deadline_ms": str(1_000_001_500),
     }
+
+
+@pytest.mark.parametrize("results", [S3_RESULTS, DYNAMODB_RESULTS])
+def test_ids_are_each_tenants_own(make: Any, results: str) -> None:
+    digests = {name: hashlib.sha256(f"key of {name}".encode()).hexdigest() for name in ("a", "b")}
+    edge = make(results, {"authorize": {"api_keys": {"digests": digests}}})
+    mine, other = ({"x-api-key": f"key of {name}"} for name in ("a", "b"))
+    accepted = post(edge, prefer="respond-async", idempotency_key="order-1", **mine)
+    assert (accepted.status, accepted.headers["location"]) == (202, "/v2/requests/order-1")
+    edge.work()
+    assert said(get(edge, "/v2/requests/order-1", **mine)) == REQUEST
+    assert get(edge, "/v2/requests/order-1", **other).status == 404
+    assert get(edge, "/v2/requests/order-1").status == 401
+    assert post(edge, OTHER, prefer="respond-async", idempotency_key="order-1", **mine).status == 422
+    assert post(edge, OTHER, prefer="respond-async", idempotency_key="order-1", **other).status == 202
+    edge.work()
+    assert said(get(edge, "/v2/requests/order-1", **other)) == OTHER
+    assert said(get(edge, "/v2/requests/order-1", **mine)) == REQUEST
 
 
 STRANGE = [

@@ -21,6 +21,7 @@ from mlpack_runtime.door.forms import (
     media_of,
     patience,
     preferences,
+    scope_of,
     traced,
     xray,
 )
@@ -99,7 +100,7 @@ class Exchange(Service):
         self._headers = headers
         self._limit_s = limit_s
         self._arrived_s = door.now()
-        self._prefix = ""
+        self._prefix = self._scope = ""
         given = (headers.get("idempotency-key") or headers.get("x-request-id") or "").strip().strip('"')
         self._named = bool(given)
         self._bad_id = given if given and not is_id(given) else None
@@ -114,7 +115,7 @@ class Exchange(Service):
         self._door.cold = cold
 
     def _route(self, record: telemetry.Record, method: str, path: str, headers: "Mapping[str, str]", body: bytes) -> Reply:
-        prefix, parts = routes.split(path)
+        self._scope, (prefix, parts) = scope_of(record), routes.split(path)
         if parts is None:
             return super()._route(record, method, path, headers, body)
         self._prefix = "".join(f"/{part}" for part in prefix)
@@ -180,13 +181,13 @@ class Exchange(Service):
     def _message(self, record: telemetry.Record, value: object, call: "Call | None", after: memoryview) -> Message:
         body = protocol.rewritten(as_json(value, call) if len(after) else value)
         attributes = {
-            "request_id": ("String", self.request_id),
+            "request_id": ("String", self._scope + self.request_id),
             "trace_id": ("String", record.trace_id),
             "model": ("String", self.model.name),
             "version": ("String", self.model.version),
             "envelope": ("String", "none"),  # callers are strangers: a body of theirs that looks like S3's is no notification
         }
-        return Message(f"{self.model.name}/{self.request_id}", body, attributes)
+        return Message(f"{self.model.name}/{self._scope}{self.request_id}", body, attributes)
 
     def _queued(self, record: telemetry.Record, message: Message, clock: telemetry.Clock, *, as_ticket: bool) -> Reply:
         door, time_left = self._door, self._patience(as_ticket=as_ticket)
@@ -316,7 +317,7 @@ class Exchange(Service):
 
     def _asked_again(self, record: telemetry.Record, method: str, request_id: str) -> Reply:
         routes.allow(method, "GET", "HEAD")
-        door, name = self._door, f"{self.model.name}/{request_id}"
+        door, name = self._door, f"{self.model.name}/{self._scope}{request_id}"
         if door.results is None or not is_id(request_id):
             raise RequestError(f"no request {quoted(request_id)} here", 404, "NotFound")
         self.request_id = request_id
@@ -389,11 +390,7 @@ def open_door(environ: "Mapping[str, str]") -> Door:
         s3 = aws.client("s3", **_CLIENT) if settings.payloads else None
         queue = Queue(sqs, settings.queue_url, settings.message_bytes, s3, settings.payloads)
         results = open_results(settings.results, **_CLIENT)
-        assure(results, described.name, settings.results, _warn, unconditional=settings.unconditional)
+        assure(results, described.name, settings.results, telemetry.warn, unconditional=settings.unconditional)
     if settings.worker_url:
         worker = Worker(settings.worker_url)
     return Door(described, settings, (queue, results, worker))
-
-
-def _warn(message: str) -> None:
-    telemetry.emit(telemetry.event(None, "WARNING", message))

@@ -28,6 +28,8 @@ _LONGEST_VALUE = 200
 _TRACES = ("traceparent", "tracestate", "x-amzn-trace-id")
 _CREDENTIALS = 20_000
 """Characters of a header with a token."""
+_SCOPE = 32
+"""Hexadecimal digits for a tenant. With the longest id they are a name that workers take."""
 _ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
 
 
@@ -84,6 +86,16 @@ def handed_on(headers: "Mapping[str, str]", access: "Access | None") -> "dict[st
 def is_id(text: str) -> bool:
     """Whether a text may name a request: it becomes part of keys and paths."""
     return 0 < len(text) <= LONGEST_ID and text[0].isalnum() and _ID_LETTERS.issuperset(text)
+
+
+def scope_of(record: telemetry.Record) -> str:
+    """What stands before the id of a request whose caller is known, in its message and at its result: ids are each tenant's own, so
+    that nobody is given what another asked for, or is refused because another took the id."""
+    if "authorize" not in record.stages_ms:
+        return ""
+    from hashlib import sha256
+
+    return sha256(record.detail.get("tenant", "").encode("utf-8", "surrogatepass")).hexdigest()[:_SCOPE] + "."
 
 
 def as_json(value: "Any", call: "Call | None") -> "dict[str, Any]":
