@@ -16,6 +16,7 @@ from mlpack_runtime.around import prediction_cache
 from mlpack_runtime.model import Described
 from mlpack_runtime.protocol import Call
 from mlpack_runtime.service import open_service
+from mlpack_runtime.telemetry import Record
 from mlpack_runtime.tensor import DATATYPES, Tensor, TensorError, packed, tensor
 
 if TYPE_CHECKING:
@@ -147,6 +148,23 @@ def test_texts_are_found_again(texts: Path, monkeypatch: pytest.MonkeyPatch) -> 
     service = open_service()
     asked = ({"text": "the cat"}, {"texts": ["the cat"]}, {"text": "the dog"}, {"texts": ["the cat", "the dog"]})
     assert [service.value(body).headers["x-prediction-cache"] for body in asked] == ["miss", "hit", "miss", "miss"]
+
+
+def test_a_request_that_asks_twice_is_a_hit_when_both_are_kept(packaged: Callable[..., Packaged]) -> None:
+    one = packaged(cache=MEMORY)
+    cache = one.service.around.cache if one.service.around is not None else None
+    assert cache is not None
+
+    def ask(*numbers: int) -> tuple[float, float]:
+        record = Record("t", "r", cold_start=False)
+        for number in numbers:
+            call = Call()
+            call.inputs = {"x": tensor([number], "INT64", (1,))}
+            cache.outputs(call, record, lambda call, _: call.inputs)
+        return record.metrics["cache_hits"], record.stages_ms["cache"]
+
+    assert [ask(*numbers)[0] for numbers in ((1, 2), (3, 1), (1, 3), (4,), (2,))] == [0, 0, 1, 0, 1]
+    assert ask(*[1] * 50)[1] > ask(1)[1]
 
 
 def test_a_table_knows_which_tokenizer_read_the_texts(
