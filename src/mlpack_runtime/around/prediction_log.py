@@ -41,6 +41,7 @@ _LINES, _BYTES = 1000, 8 << 20
 _SENT_LINES, _SENT_BYTES = 500, 3 << 20  # Firehose: 500 records and 4 MiB a call
 _EVERY_S = 5.0
 _CALL_S = 10.0
+_ONCE_S = 2.0
 
 
 class Identity:
@@ -77,6 +78,8 @@ class PredictionLog:
         self._batch: tuple[str, list[bytes]] | None = None
         self._dropped = 0
         self._failure = ""
+        self._fails = False
+        """Whether sending failed the last time."""
         self._wake: Any = None
         self._thread: Any = None
 
@@ -113,6 +116,8 @@ class PredictionLog:
             full = len(self._lines) >= _SENT_LINES or self._bytes > _SENT_BYTES
         if full and self._wake is not None:
             self._wake.set()
+        elif full and not self._fails:  # a function that answers thousands of items in one invocation
+            self.flush(_ONCE_S)
 
     def _line(self, record: "Record", reply: "Any") -> "bytes | None":
         call, outputs = record.seen if record.seen is not None else (None, {})
@@ -182,6 +187,7 @@ class PredictionLog:
         if not self._sending.acquire(timeout=max(0.0, within_s)):
             return False
         try:
+            self._fails = True
             while (batch := self._next()) is not None:
                 left = until - monotonic()
                 if left <= 0:
@@ -189,6 +195,7 @@ class PredictionLog:
                 self._batch = self._send(batch, left)
                 if self._batch is not None:
                     return False
+            self._fails = False
             return True
         except Exception as error:  # noqa: BLE001  (nothing of it fails a request)
             self._failure = cut(f"{type(error).__name__}: {error}", 300)

@@ -217,6 +217,23 @@ def test_what_is_too_much_is_dropped_and_counted(
     assert "request" not in large
 
 
+def test_a_function_sends_in_the_middle_of_a_long_invocation(
+    packaged: Callable[..., Packaged], monkeypatch: pytest.MonkeyPatch, bucket: Any, aws: AwsServer
+) -> None:
+    """As one that answers a manifest does, whose items have no lines in the log that could say what was dropped."""
+    monkeypatch.setattr(prediction_log, "_LINES", 4)
+    monkeypatch.setattr(prediction_log, "_SENT_LINES", 2)
+    one = packaged(log=S3)
+    assert [one.ask(PLAIN)[1].get("log_dropped") for _ in range(7)] == [None] * 7
+    assert _flush(one)
+    assert len(_sent(bucket)) == 7
+    aws.clear_log()
+    aws.plan(Fault("error", service="s3", onward=True, status=403, code="AccessDenied"))
+    for _ in range(6):  # where it fails, requests do not try it again and again
+        assert one.ask(PLAIN)[0].status == 200
+    assert len(aws.log("s3")) == 1
+
+
 @pytest.mark.parametrize("action", ["hang", "error", "close", "nonsense"])
 def test_what_could_not_be_sent_is_sent_later_under_its_name(
     packaged: Callable[..., Packaged], bucket: Any, aws: AwsServer, action: str
