@@ -21,6 +21,8 @@ NAMES += (
     "runtime/torch_start",
     "runtime/peak_memory",
     "runtime/throughput",
+    "runtime/overhead",
+    "runtime/pictures",
     "runtime/signed_client",
     "runtime/remote_weights",
     "runtime/batch",
