@@ -170,8 +170,8 @@ def test_the_default_models_weights_are_begun_early(tmp_path: Path, runtime: Pat
     """Before anything is imported the runtime asks for the weights of the model that it will load first."""
     import onnx
 
-    from mlpack_runtime.model import ModelError
     from mlpack_runtime.remote import start
+    from mlpack_runtime.remote.manifest import WeightsError
 
     folder = small_packages.model_dir(tmp_path / "model")
     graph = onnx.load(folder / "model.onnx")
@@ -183,7 +183,7 @@ def test_the_default_models_weights_are_begun_early(tmp_path: Path, runtime: Pat
     start.begin(str(made.code))
     place = str(made.code / "models/one")
     assert place in start._BEGUN
-    with pytest.raises(ModelError, match="the weights' address is 'nowhere'"):
+    with pytest.raises(WeightsError, match="the weights' address is 'nowhere'"):
         start.provider(place, "model.onnx.data")
 
 
