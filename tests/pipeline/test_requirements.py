@@ -149,6 +149,32 @@ def packed_size(workshop: Workshop, serve: str) -> int:
     return packed(workshop)[2].artifact.size_bytes
 
 
+@pytest.mark.parametrize("slim", [True, False])
+def test_files_of_several_wheels_are_the_last_ones(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slim: bool
+) -> None:
+    monkeypatch.setenv("UV_COMPILE_BYTECODE", "1")
+    names = [f"kit-{letter}" for letter in "dbac"]
+    scripts = "[console_scripts]\nkit = shared:A\n"
+    for name in names:
+        info = f"{name.replace('-', '_')}-1.0.dist-info"
+        own = {"shared/__init__.py": f"A = {name!r}\n", f"shared/{name[-1]}.py": "", "shared/same.py": "B = 1\n"}
+        more = {"shared/two.py": f"C = {name!r}\n"} if name < "kit-c" else {}
+        index.add(name, "1.0", {**own, **more, f"{info}/entry_points.txt": scripts})
+    asked = Wanted(lines=tuple(names), python="3.13", arch="x86_64", own=(), slim=slim)
+    pins = pinned(Lock(), asked).requirements[asked.key]
+    for at in range(3):
+        out = tmp_path / str(at)
+        out.mkdir()
+        wheels_tree(pins, asked, out)
+        assert sorted(path.name for path in out.iterdir()) == ["licenses", "site"]
+        assert (out / "site/shared/__init__.py").read_text() == "A = 'kit-d'\n"
+        assert (out / "site/shared/two.py").read_text() == "C = 'kit-b'\n"
+        assert {path.name for path in (out / "site/shared").iterdir()} >= {"a.py", "b.py", "c.py", "d.py", "same.py"}
+        assert not (out / "site/bin").exists()
+        assert not list(out.rglob("*.pyc"))
+
+
 def test_a_licence_that_binds_is_a_finding_until_accepted(index: Index, workshop: Workshop) -> None:
     index.add("kit", "1.0", needs=("copied", "unsaid"), said="License-Expression: MIT OR GPL-2.0-only\n")
     index.add("copied", "2.0", said="License-Expression: AGPL-3.0-or-later\n")

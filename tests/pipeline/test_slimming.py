@@ -130,6 +130,16 @@ def test_slimming_can_be_switched_off(tmp_path: Path) -> None:
     assert [(each.reason, each.files) for each in made.left_out] == [("uv's own", 1)]
 
 
+@pytest.mark.parametrize("slim", [True, False])
+def test_nothing_that_an_installer_wrote_of_its_machine_ships(tmp_path: Path, slim: bool) -> None:
+    here = ("bin/kit", "demo_kit-1.2.dist-info/direct_url.json", "demo_kit-1.2.dist-info/uv_cache.json")
+    tree = installed(tmp_path / "tree", {**KIT, **dict.fromkeys(here, "#!/home/me/.venv/bin/python"), "bin/tool": "a program"})
+    made = slim_unknown(tree, tmp_path / "out", slim=slim)
+    assert not {f"site/{path}" for path in here} & set(made.paths)
+    assert "site/bin/tool" in made.paths
+    assert not [path for path in made.paths if b"/home/me" in (tmp_path / "out" / path).read_bytes()]
+
+
 def test_files_of_one_place_have_equal_bytes_or_stop_the_build(tmp_path: Path) -> None:
     for text in ("answer = 42\n", "answer = 43\n"):
         (tmp_path / "out/site/kit").mkdir(parents=True, exist_ok=True)

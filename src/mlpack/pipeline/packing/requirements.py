@@ -4,6 +4,7 @@
 
 Promises:
 - Only wheels, by hashes that mlpack.lock has. What it pins for these very requirements is not resolved again.
+- Of a file that several wheels bring, the bytes are those of the last wheel by name, at every build.
 - A wheel that is mlpack's own part of the package as well has the version of that part, or a sentence says why it cannot.
 - What cannot be had as a wheel for this processor and Python is told with what to do.
 
@@ -111,11 +112,22 @@ def wheels_tree(pins: Sequence[Pin], wanted: Wanted, out_dir: Path) -> None:
     """Write site/, licenses/ and `SUMMARY` of the pinned wheels into `out_dir`, which is empty. Errors as of `wheels.install`."""
     installed = out_dir / ".installed"
     wheels.install(pins, wanted.python, wanted.arch, installed)
+    _settle(pins, wanted, installed, out_dir / ".alone")
     made = slimming.slim_unknown(installed, out_dir, slim=wanted.slim)
     shutil.rmtree(installed)
     _write_summary(
         out_dir, [dataclasses.asdict(each) for each in made.distributions], [dataclasses.asdict(each) for each in made.left_out]
     )
+
+
+def _settle(pins: Sequence[Pin], wanted: Wanted, installed: Path, spare: Path) -> None:
+    """Give each file that several of the wheels bring the bytes of the last of them by name, as if they had been unpacked in this
+    order: uv unpacks all at once, and whose bytes stay is chance. `spare`: a folder that is there meanwhile."""
+    for name, paths in slimming.contested(installed).items():
+        wheels.install([pin for pin in pins if pin.name == name], wanted.python, wanted.arch, spare)
+        for path in paths:
+            shutil.copyfile(spare / path, installed / path)
+        shutil.rmtree(spare)
 
 
 def tree_key(pins: Sequence[Pin], wanted: Wanted) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from email.parser import BytesHeaderParser
 from fnmatch import fnmatchcase
@@ -23,9 +23,11 @@ from pathlib import Path
 from mlpack.core import digest
 from mlpack.errors import PackError
 
-VERSION = 1
+VERSION = 2
 """Raised when equal wheels would give other bytes."""
 _TESTS = "tests that nothing outside them imports"
+_PLACES = "an installer's records of places and times"
+_SCRIPTS = "console scripts"
 _COMPILES = ("cupy/", "cupyx/", "triton/", "torch/", "numba/", "numba_cuda/", "pyopencl/", "pycuda/", "tvm/", "jaxlib/", "cffi/")
 """Packages that compile while they run, with headers of their own."""
 
@@ -39,10 +41,12 @@ _GENERAL: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("debug data", ("*.debug", "*.pdb", "*.dSYM/*")),
     ("manuals", ("share/man/*", "share/doc/*")),
     ("lines for Python's start, which packages go without", ("*.pth",)),
-    ("records of an installer", tuple(f"*.dist-info/{name}" for name in ("INSTALLER", "REQUESTED", "WHEEL", "direct_url.json"))),
-    ("records of an installer", ("*.dist-info/uv_cache.json", "*.dist-info/uv_build.json", "*.dist-info/zip-safe")),
+    (_PLACES, tuple(f"*.dist-info/{name}" for name in ("direct_url.json", "uv_cache.json", "uv_build.json"))),
+    ("records of an installer", tuple(f"*.dist-info/{name}" for name in ("INSTALLER", "REQUESTED", "WHEEL", "zip-safe"))),
 )
 """Why files are left out, and their patterns; `*` crosses directories."""
+_INSTALLERS = ("uv's own", _PLACES, _SCRIPTS)
+"""Reasons that hold for every package: these files have paths and times of the machine that builds."""
 _LICENCES = re.compile(
     r"[^/]+\.dist-info/(?:licenses?/.+|sboms/.+|(?:LICEN[CS]E|COPYING|COPYRIGHT|NOTICE|AUTHORS)[^/]*)", re.IGNORECASE
 )
@@ -89,7 +93,7 @@ def slim_unknown(installed: Path, out_dir: Path, *, slim: bool = True) -> Slimme
     Args:
         installed: The tree that `wheels.install` wrote, with a RECORD for each distribution.
         out_dir: The package's tree. A file that is there already stays where the new one has equal bytes.
-        slim: Whether files are left out. With False everything ships but the installer's lock.
+        slim: Whether files are left out. With False everything ships but what the installer wrote of this machine.
 
     Returns:
         The places, what was left out, and the distributions with their licences and sizes.
@@ -98,7 +102,7 @@ def slim_unknown(installed: Path, out_dir: Path, *, slim: bool = True) -> Slimme
         PackError: Two files would get one place with different bytes, or something in the tree is no plain file.
     """
     sizes = _files(installed)
-    reasons = _reasons(installed, sizes) if slim else {".lock": "uv's own"} if ".lock" in sizes else {}
+    reasons = _reasons(installed, sizes, None if slim else _INSTALLERS)
     kept = [path for path in sizes if path not in reasons]
     described = list(_described(installed, kept, sizes))
     folders = {folder: name for folder, name, _ in described}
@@ -126,6 +130,21 @@ def slim_unknown(installed: Path, out_dir: Path, *, slim: bool = True) -> Slimme
     return Slimmed(paths=tuple(sorted(placed)), left_out=left_out, distributions=distributions)
 
 
+def contested(installed: Path) -> dict[str, list[str]]:
+    """Files that several of the wheels unpacked in `installed` bring with different bytes, by RECORD's hashes: sorted, by the last
+    distribution by name that brings them."""
+    brought: dict[str, dict[str, str]] = {}
+    for record in installed.glob("*.dist-info/RECORD"):
+        name = normalized(record.parent.name.partition("-")[0])
+        for path, told in _recorded(record):
+            brought.setdefault(path, {})[name] = told
+    last: dict[str, list[str]] = {}
+    for path, hashes in sorted(brought.items()):
+        if len(set(hashes.values())) > 1:
+            last.setdefault(max(hashes), []).append(path)
+    return dict(sorted(last.items()))
+
+
 def normalized(name: str) -> str:
     """A distribution's name as indexes compare it: `python_dateutil` is `python-dateutil`."""
     return re.sub(r"[-_.]+", "-", name).lower()
@@ -143,8 +162,8 @@ def _files(installed: Path) -> dict[str, int]:
     return dict(sorted(sizes.items()))
 
 
-def _reasons(installed: Path, paths: Iterable[str]) -> dict[str, str]:
-    """Why each file that does not ship is left out."""
+def _reasons(installed: Path, paths: Iterable[str], only: Collection[str] | None) -> dict[str, str]:
+    """Why each file that does not ship is left out; `only`: the reasons that count, None for all."""
     paths = list(paths)
     reasons = {}
     for path in paths:
@@ -154,7 +173,9 @@ def _reasons(installed: Path, paths: Iterable[str]) -> dict[str, str]:
         if reason is not None and not (path.startswith(_COMPILES) and "compilers" in reason):
             reasons[path] = reason
         elif path.startswith("bin/") and path.count("/") == 1 and _is_script(installed / path):
-            reasons[path] = "console scripts"
+            reasons[path] = _SCRIPTS
+    if only is not None:
+        return {path: reason for path, reason in reasons.items() if reason in only}
     for folder in sorted(_tests(installed, [path for path in paths if path not in reasons])):
         reasons |= {path: _TESTS for path in paths if path.startswith(f"{folder}/") and path not in reasons}
     return reasons
@@ -217,7 +238,9 @@ def _described(installed: Path, kept: list[str], sizes: Mapping[str, int]) -> It
         told = BytesHeaderParser().parsebytes((installed / folder / "METADATA").read_bytes())
         name = normalized(str(told.get("Name") or folder.partition("-")[0]))
         record = installed / folder / "RECORD"
-        own = set(_recorded(record)) if record.is_file() else {path for path in kept if path.startswith(f"{folder}/")}
+        own = {path for path in kept if path.startswith(f"{folder}/")}
+        if record.is_file():
+            own = {path for path, _ in _recorded(record)}
         stated = str(told.get("License-Expression") or told.get("License") or "").strip()
         yield (
             folder,
@@ -236,17 +259,17 @@ def _described(installed: Path, kept: list[str], sizes: Mapping[str, int]) -> It
         )
 
 
-def _recorded(record: Path) -> Iterator[str]:
-    """The paths of a RECORD."""
+def _recorded(record: Path) -> Iterator[tuple[str, str]]:
+    """The paths of a RECORD, each with its hash, or "" where it has none."""
     import csv
 
     with record.open(newline="", encoding="utf-8", errors="replace") as file:
-        yield from (row[0] for row in csv.reader(file) if row)
+        yield from ((row[0], row[1] if len(row) > 1 else "") for row in csv.reader(file) if row)
 
 
 def _shorten_record(record: Path, kept: set[str]) -> None:
     """Leave only what ships in a RECORD: `importlib.metadata` finds modules and files by it, and nobody checks its hashes."""
-    lines = sorted(f"{path},,\n" for path in _recorded(record) if path in kept and "," not in path and '"' not in path)
+    lines = sorted(f"{path},,\n" for path, _ in _recorded(record) if path in kept and "," not in path and '"' not in path)
     record.write_text("".join(lines), "utf-8")
 
 
