@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.support import workshop
 
-from mlpack.core.records import Target
-from mlpack.core.sizes import SIZES_MB
+from mlpack.core.records import Budgets, Target
+from mlpack.core.sizes import SIZES_MB, Sizing
+from mlpack.decide import sizing as decide
 from mlpack.errors import MeasureError, PackError, RecipeError
-from mlpack.pipeline import booting, sizing
+from mlpack.pipeline import booting, ending, sizing
 from mlpack.pipeline.measuring import measure, quota
 from mlpack.pipeline.measuring.measure import EFFORTS, Subject, Timings
 from mlpack.pipeline.outcome import Startup
@@ -131,6 +132,21 @@ def test_a_number_keeps_its_memory_and_has_a_proposal(project: workshop.Workshop
     assert record["sizing"]["taken"] is False
     package = json.loads((out / "artifacts" / record["chosen"] / "package.json").read_bytes())
     assert package["memory_mb"] == 2048
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_memory_that_is_taken_by_an_estimate_is_a_warning(measured: bool) -> None:
+    """A build says so where it happens: its budgets were held against a number that nobody has measured."""
+    whole = {"latency_ms": [0.2] * 20, "cold_start_ms": [100.0], "peak_memory_bytes": 1}
+    timings = {str(size): whole for size in SIZES_MB} if measured else {"1769": whole}
+    verdicts = decide.judge(sizing.points_of(zip_target("auto"), SIZES_MB, timings, "no quota here"), Budgets())
+    sized = Sizing(candidate_id="a", sizes=verdicts, proposed_mb=512, taken=False, quota="no quota here")
+    words = ending.guessed(sized)
+    assert (words is None) == measured
+    assert measured or words == (
+        "a: built for 512 MB by an estimate, not a measurement (estimated from 1,769 MB: 28.9 % of a vCPU; no quota here)."
+        " Measure the function at this size, or write its memory_mb into the recipe"
+    )
 
 
 def test_no_size_that_fits_leaves_the_memory_of_the_comparison(project: workshop.Workshop, monkeypatch: pytest.MonkeyPatch) -> None:

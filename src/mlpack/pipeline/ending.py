@@ -142,8 +142,21 @@ def _sized(contender: Contender, by: Surroundings) -> tuple[Contender, Sizing | 
         )
         return contender, sized
     sized = dataclasses.replace(sized, taken=True)
+    if (warning := guessed(sized)) is not None:
+        by.progress.warn(warning)
     if proposed_mb == package.memory_mb or contender.result.model is None:
         return contender, sized
     fitted = dataclasses.replace(candidate, target=sizing.with_memory(candidate.target, proposed_mb))
     packed = by.packages.pack(fitted, contender.result.model, by.sample)
     return dataclasses.replace(contender.with_result(artifact=packed.artifact), package=packed), sized
+
+
+def guessed(sized: Sizing) -> str | None:
+    """The warning about a size that was proposed by an estimate; None where it was measured."""
+    point = next(verdict.point for verdict in sized.sizes if verdict.point.memory_mb == sized.proposed_mb)
+    if point.measured:
+        return None
+    return (
+        f"{sized.candidate_id}: built for {point.memory_mb:,} MB by an estimate, not a measurement ({point.basis};"
+        f" {sized.quota}). Measure the function at this size, or write its memory_mb into the recipe"
+    )
