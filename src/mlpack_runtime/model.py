@@ -214,6 +214,18 @@ class Model(Described):
             return
 
 
+def tokenizer_digest(directory: str, settings: "Mapping[str, Any]") -> bytes:
+    """Of what makes tokens of texts: a recipe may change it for the same model, whose version stays. `settings`: "tokenizer"."""
+    from hashlib import sha256
+
+    digest = sha256(jsontext.dumps(sorted(settings.items())).encode())
+    for name in (settings.get("file"), (settings.get("wordpiece") or {}).get("file")):
+        if name:
+            with open(os.path.join(directory, name), "rb") as stream:
+                digest.update(sha256(stream.read()).digest())
+    return digest.digest()
+
+
 def directory() -> str:
     """Where model.json is: MLPACK_MODEL_DIR, or `model` in the function's code, or beside this package. Raises ModelError."""
     chosen = os.environ.get("MLPACK_MODEL_DIR")

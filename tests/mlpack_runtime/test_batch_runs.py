@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.runtime.batches_of_items import Echo, Killed, Mortal, cut, described, manifest, results, runner
 
+from mlpack_runtime.batch import jobs
 from mlpack_runtime.batch.errors import BatchError
 from mlpack_runtime.batch.jobs import Job, Settings
 from mlpack_runtime.batch.orders import Order
@@ -392,3 +393,63 @@ def test_runners_with_other_limits_have_the_same_records(tmp_path: Path, limits:
         if "part-00000-" not in path.name and path.name != "part-00000.json":
             path.unlink()
     assert run(limits[1]) == whole
+
+
+def test_a_package_whose_hooks_have_changed_answers_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its version is the model's: with it alone, what an older hook had answered would be taken for this one's."""
+    source, app = tmp_path / "m.jsonl", tmp_path / "app"
+    source.write_text(lines())
+    monkeypatch.setattr(jobs, "ROOT", str(tmp_path))
+    (app / "part").mkdir(parents=True)
+    (app / "own.py").write_text("one")
+
+    def run(results: str = "", **settings: Any) -> int:
+        service: Any = Echo()
+        service.model = described(**settings)
+        assert Job(Order(str(source), results), service, Settings({}), files=True).run()["state"] == "complete"
+        return len(service.asked)
+
+    hook = {"postprocess": "own:answer"}
+    assert [run(), run(), run(**hook), run(**hook)] == [ITEMS - 1, 0, ITEMS - 1, 0]
+    assert run(**hook, target="worker", memory_mb=3538, limits={"rows": 7}, worker={"port": 1}) == 0
+    (app / "own.py").write_text("two")
+    assert [run(**hook), run(**hook)] == [ITEMS - 1, 0]
+    (app / "part/labels.txt").write_text("a")
+    (app / "part/own.cpython-311.pyc").write_text("b")
+    assert run(**hook) == ITEMS - 1
+    (app / "part/own.cpython-311.pyc").write_text("c")
+    assert [run(**hook), run()] == [0, 0]
+    out = str(tmp_path / "out")
+    assert run(out, task={"name": "text-classification", "labels": ["a"]}) == ITEMS - 1
+    with pytest.raises(BatchError, match="its code is"):
+        run(out, task={"name": "text-classification", "labels": ["b"]})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"tokenizer": {"file": "tokenizer.json", "max_length": 8}},
+        {"tokenizer": {"file": "other.json"}},
+        {"around": {"features": {"table": "b", "key": ["id"], "columns": {"x": ["a"]}}}},
+        {"around": {"features": {"table": "a", "key": ["id"], "columns": {"x": ["a"]}, "defaults": {"a": 1}}}},
+        {"task": {"name": "fill-mask"}},
+        {},
+    ],
+)
+def test_what_makes_answers_is_part_of_a_job(tmp_path: Path, other: dict[str, Any]) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "other.json").write_text("{ }")
+
+    def code(settings: dict[str, Any]) -> str:
+        made = described(**settings)
+        made.directory = str(tmp_path)
+        return jobs._code(made)
+
+    base = {
+        "tokenizer": {"file": "tokenizer.json"},
+        "around": {"features": {"table": "a", "key": ["id"], "columns": {"x": ["a"]}, "deadline_ms": 40}},
+    }
+    faster = {"around": {"cache": {"ttl_s": 1}, "features": {**base["around"]["features"], "deadline_ms": 80}}}  # type: ignore[dict-item]
+    assert code(base) == code(base | faster)
+    assert (code(base) == code(base | other)) == (not other)
+    assert code({}) == ""

@@ -14,10 +14,7 @@ deadline, and after three failures in a row not for ten seconds: nothing of it f
 memory alone. Will not: know whether a model is random.
 """
 
-# ruff: noqa: PTH123 - pathlib is nothing that this runtime needs
-
 import hashlib
-import os
 from _thread import allocate_lock
 from binascii import Error, a2b_base64, b2a_base64
 from time import monotonic, time
@@ -25,7 +22,7 @@ from time import monotonic, time
 from mlpack_runtime import jsontext
 from mlpack_runtime.around import tracing
 from mlpack_runtime.limits import cut
-from mlpack_runtime.model import ModelError
+from mlpack_runtime.model import ModelError, tokenizer_digest
 from mlpack_runtime.tensor import Tensor, TensorError
 
 TYPE_CHECKING = False
@@ -122,13 +119,7 @@ class PredictionCache:
     def _tokenizer_digest(self) -> bytes:
         """Of what makes tokens of texts. Other instances, which have the same table, may have another tokenizer for this model."""
         if not self._tokenizer:
-            directory, settings = self._texts
-            digest = hashlib.sha256(jsontext.dumps(sorted(settings.items())).encode())
-            for name in (settings.get("file"), (settings.get("wordpiece") or {}).get("file")):
-                if name:
-                    with open(os.path.join(directory, name), "rb") as stream:
-                        digest.update(hashlib.sha256(stream.read()).digest())
-            self._tokenizer = digest.digest()
+            self._tokenizer = tokenizer_digest(*self._texts)
         return self._tokenizer
 
     def _of_memory(self, key: str) -> "tuple[float, Outputs] | None":

@@ -4,6 +4,9 @@ Promises: the same order of the same manifest for the same package has one folde
 another manifest or package is refused. Will not: know where the order came from.
 """
 
+# ruff: noqa: PTH123 - pathlib is nothing that this runtime needs
+
+import os
 from hashlib import sha256
 
 from mlpack_runtime import aws, jsontext
@@ -21,6 +24,7 @@ from mlpack_runtime.batch.writing.local_folder import LocalFolder
 from mlpack_runtime.batch.writing.pieces import note_of
 from mlpack_runtime.batch.writing.progress import Progress
 from mlpack_runtime.limits import number
+from mlpack_runtime.model import ROOT, tokenizer_digest
 from mlpack_runtime.routes import MODEL_HEADER
 
 TYPE_CHECKING = False
@@ -136,6 +140,7 @@ class Job:
             "model": model.name,
             "version": model.version,
             "variant": model.variant,
+            **({"code": code} if (code := _code(model)) else {}),
             "columns": order.columns,
             "format": order.format,
         }
@@ -190,6 +195,31 @@ def _items(manifest: "Manifest", opener: Opener, part: "Part", skipped: int) -> 
     for record in manifest.records(part):
         if record.number >= part.first + skipped:
             yield opener.item(record)
+
+
+def _code(model: "Described") -> str:
+    """A digest of what makes answers of the model's outputs, and its inputs of requests, which its version knows nothing of: hooks
+    with their files, the task, features, and what cuts texts. "" for a package that has nothing of it."""
+    settings = model.settings
+    told = {key: settings[key] for key in ("preprocess", "postprocess", "task") if settings.get(key)}
+    features = (settings.get("around") or {}).get("features") or {}
+    told |= {f"features.{key}": features[key] for key in ("table", "key", "columns", "defaults") if key in features}
+    if settings.get("tokenizer"):
+        told["tokenizer"] = tokenizer_digest(model.directory, settings["tokenizer"]).hex()
+    if settings.get("preprocess") or settings.get("postprocess"):
+        told["files"] = _files(os.path.join(os.environ.get("LAMBDA_TASK_ROOT") or ROOT, "app"))
+    return sha256(jsontext.dumps(sorted(told.items())).encode()).hexdigest()[:12] if told else ""
+
+
+def _files(folder: str) -> "list[list[str]]":
+    """The name and digest of each file below a folder but bytecode, which each version of Python has of its own."""
+    rows = []
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if not name.endswith(".pyc"):
+                with open(os.path.join(place, name), "rb") as stream:
+                    rows.append([os.path.relpath(os.path.join(place, name), folder), sha256(stream.read()).hexdigest()])
+    return sorted(rows)
 
 
 def _sleep(seconds: float) -> None:
