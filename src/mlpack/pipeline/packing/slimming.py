@@ -27,12 +27,14 @@ VERSION = 2
 """Raised when equal wheels would give other bytes."""
 _TESTS = "tests that nothing outside them imports"
 _PLACES = "an installer's records of places and times"
+_COMPILED = "bytecode that the builder's interpreter may have made"
 _SCRIPTS = "console scripts"
 _COMPILES = ("cupy/", "cupyx/", "triton/", "torch/", "numba/", "numba_cuda/", "pyopencl/", "pycuda/", "tvm/", "jaxlib/", "cffi/")
 """Packages that compile while they run, with headers of their own."""
 
 _GENERAL: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("uv's own", (".lock",)),
+    (_COMPILED, ("__pycache__/*", "*/__pycache__/*")),
     ("bytecode of another interpreter", ("*.pyc",)),
     ("types, for checkers", ("*.pyi", "*/py.typed")),
     ("sources of Cython, for compilers", ("*.pxd", "*.pxi", "*.pyx")),
@@ -45,7 +47,7 @@ _GENERAL: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("records of an installer", tuple(f"*.dist-info/{name}" for name in ("INSTALLER", "REQUESTED", "WHEEL", "zip-safe"))),
 )
 """Why files are left out, and their patterns; `*` crosses directories."""
-_INSTALLERS = ("uv's own", _PLACES, _SCRIPTS)
+_INSTALLERS = ("uv's own", _COMPILED, _PLACES, _SCRIPTS)
 """Reasons that hold for every package: these files have paths and times of the machine that builds."""
 _LICENCES = re.compile(
     r"[^/]+\.dist-info/(?:licenses?/.+|sboms/.+|(?:LICEN[CS]E|COPYING|COPYRIGHT|NOTICE|AUTHORS)[^/]*)", re.IGNORECASE

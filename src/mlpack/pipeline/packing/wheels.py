@@ -142,10 +142,9 @@ def install(pins: Sequence[Pin], python: str, arch: str, out_dir: Path) -> None:
         requirements_file = Path(name, "pinned.txt")
         requirements_file.write_text("\n".join(lines) + "\n")
         # Copies, not links: a package's files get modes of their own, and uv's cache must not be changed by that.
-        # No bytecode, whatever UV_COMPILE_BYTECODE says: it would have times and paths of this machine.
-        command = ["pip", "install", "--quiet", "--no-deps", "--require-hashes", "--no-compile-bytecode", "--link-mode", "copy"]
-        where = ["--target", str(out_dir), *_platform(python, arch), "--requirements", str(requirements_file)]
-        _uv([*command, *where], f"Python {python} on {arch}")
+        # UV_COMPILE_BYTECODE may add bytecode, which both ways of slimming leave out: uv refuses an option that contradicts it.
+        command = ["pip", "install", "--quiet", "--no-deps", "--require-hashes", "--link-mode", "copy", "--target", str(out_dir)]
+        _uv([*command, *_platform(python, arch), "--requirements", str(requirements_file)], f"Python {python} on {arch}")
 
 
 def slim(installed: Path, out_dir: Path, rules: tuple[Rule, ...] = RULES) -> tuple[str, ...]:
