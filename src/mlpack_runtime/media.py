@@ -206,7 +206,10 @@ def _form(body: bytes, boundary: bytes, kind: str, limits: "Limits") -> "dict[st
         if whole[at : at + 2] == b"--":
             if whole[at + 2 :].strip(b"\r\n"):
                 raise RequestError(f"{len(whole) - at - 2} bytes are behind the form's end")
-            return {**value, **_of_files(files, kind)}
+            made = _of_files(files, kind)
+            if both := value.keys() & made.keys():
+                raise RequestError(f"the form has {quoted(min(both))} as a text and as a file: send one of them")
+            return {**value, **made}
         end = whole.find(mark, at)
         head = whole.find(b"\r\n\r\n", at, at + _HEADER_BYTES)
         if whole[at : at + 2] != b"\r\n" or head < 0 or (0 <= end < head):
@@ -236,13 +239,17 @@ def _take(head: str, data: bytes, value: "dict[str, Any]", files: "Files") -> No
             raise RequestError(f"the form's file {quoted(name)} is empty")
         files.append((name, data))
         return
-    if name in value:
+    if name in value and not name.endswith("[]"):
         raise RequestError(f"the form has the field {quoted(name)} twice")
     try:
         text = data.decode()
     except UnicodeDecodeError:
         raise RequestError(f"the form's field {quoted(name)} is no UTF-8; a file has a filename") from None
-    value[name] = _simple(text, name) if stated == "application/json" or _looks_simple(text) else text
+    read = _simple(text, name) if stated == "application/json" or _looks_simple(text) else text
+    if name not in value:
+        value[name] = read
+    else:  # as clients write a list: OpenAI's `timestamp_granularities[]`
+        value[name] = [*(value[name] if type(value[name]) is list else [value[name]]), read]
 
 
 def _looks_simple(text: str) -> bool:

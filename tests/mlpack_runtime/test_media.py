@@ -94,6 +94,9 @@ def test_forms_have_files_and_fields() -> None:
     assert form_of(field("parameters", '{"top_k": null}'), file("x")) == {"parameters": {"top_k": None}, "image": JPEG}
     assert form_of(file("a"), file("b", PNG)) == {"images": [JPEG, PNG]}
     assert form_of(file("images[]")) == {"images": [JPEG]}
+    words = [field("timestamp_granularities[]", each) for each in ("word", "segment", "7")]  # as OpenAI's client sends a list
+    assert form_of(*words[:1], file("file"), kind="image") == {"timestamp_granularities[]": "word", "image": JPEG}
+    assert form_of(*words, file("file")) == {"timestamp_granularities[]": ["word", "segment", 7], "image": JPEG}
     assert form_of(field("image", "aGVsbG8="), end=b"--") == {"image": "aGVsbG8="}
     assert form_of(file("a", kind="application/octet-stream"), file("a", PNG), file("b"), kind="") == {"a": [JPEG, PNG], "b": JPEG}
     assert media.read(FORM, b"\r\n" + form(file("x")), "image", LIMITS) == {"image": JPEG}
@@ -111,6 +114,8 @@ def test_forms_have_files_and_fields() -> None:
         (form(("X: " + 5000 * "y", PNG)), "more than 4096 bytes"),
         (form(field("a", "1"), field("a", "2")), "twice"),
         (form(file("a", b"")), "is empty"),
+        (form(field("image", "https://a.example/b.png"), file("file")), "'image' as a text and as a file"),
+        (form(file("a"), file("b"), field("images", "[]")), "'images' as a text and as a file"),
         (form(('Content-Disposition: form-data; name="a"\r\nContent-Transfer-Encoding: base64', b"")), "in 'base64'"),
         (form(('Content-Disposition: form-data; name="a"', b"\xff")), "no UTF-8"),
         (form(field("a", "{1")), "not JSON"),
