@@ -251,3 +251,34 @@ def test_a_connection_that_breaks_is_opened_where_it_broke(monkeypatch: pytest.M
     with pytest.raises(BatchError, match="cannot be read from byte 3 on") as caught:
         list(source.chunks(3))
     assert caught.value.status == 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        ("timestamp[ns]", 1, "1970-01-01 00:00:00.000000001"),
+        ("timestamp[us]", 10**18, None),
+        ("timestamp[s]", -(10**12), "-29719-04-05 22:13:20.000"),
+        ("date32[day]", 10**7, None),
+        ("time64[ns]", 1, "00:00:00.000000001"),
+        ("duration[ns]", 1, "1"),
+        ("zone", 1, None),
+    ],
+)
+def test_a_cell_without_a_value_of_pythons_ends_no_batch(tmp_path: Path, kind: str, value: int, expected: str | None) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    type_ = pyarrow.timestamp("us", tz="Mars/Olympus") if kind == "zone" else pyarrow.type_for_alias(kind.partition("[date")[0])
+    whole = pyarrow.table({"text": ["a", "b", "c"], "odd": pyarrow.array([None, value, None], type_)})
+    parquet.write_table(whole, tmp_path / "m.parquet")
+    found = open_manifest(FileSource(str(tmp_path / "m.parquet")), "", 100)
+    first, odd, last = (record for part in parts(found.plan(Planner(2), lambda: True)) for record in found.records(part))
+    assert (first.value, last.value) == (["a", None], ["c", None])
+    if odd.problem:
+        assert expected is None
+        assert "the column 'odd' holds a" in odd.problem
+    else:
+        assert odd.value == ["b", expected if expected is not None else odd.value[1]]
+        assert isinstance(odd.value[1], str)
+    found.close()
