@@ -163,6 +163,19 @@ def test_an_instance_of_a_snapshot_opens_its_own_connection(alone: pytest.Monkey
     assert len(asked) == 2
 
 
+@pytest.mark.parametrize("odd", ["a\nb", "a\r\nx-injected: b", "a\rb", "a\r\n\r\nGET / HTTP/1.1"])
+def test_a_line_break_is_sent_nowhere(alone: pytest.MonkeyPatch, odd: str) -> None:
+    with scripted(_answer("200 OK", b"{}")) as (address, asked):
+        host, port = "127.0.0.1", int(address.rpartition(":")[2])
+        for request in (wire.Asked("GET", "/", {"host": host, "x-a": odd}), wire.Asked("GET", f"/{odd}", {"host": host})):
+            connection = wire.Connection(host, port, tls=False, connect_s=2)
+            with pytest.raises(ConnectionError, match="line break"):
+                connection.request(request, until=time.monotonic() + 2, most=100)
+        assert asked == []
+        with closing(wire.Connection(host, port, tls=False, connect_s=2)) as connection:
+            connection.request(wire.Asked("GET", "/", {"host": host}), until=time.monotonic() + 2, most=100)
+
+
 def test_a_client_that_nobody_has_is_not_kept(alone: pytest.MonkeyPatch) -> None:
     """Models come and go, and each brings clients: these go with it."""
     gc.collect()  # of those before

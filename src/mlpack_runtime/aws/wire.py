@@ -93,10 +93,11 @@ class Connection:
         """
         self.silent = True
         where = f"{asked.path}?{asked.query}" if asked.query else asked.path
-        head = f"{asked.method} {where} HTTP/1.1\r\n" + "".join([f"{name}: {value}\r\n" for name, value in asked.headers.items()])
+        lines = [f"{asked.method} {where} HTTP/1.1", *[f"{name}: {value}" for name, value in asked.headers.items()]]
         if asked.body or asked.method in ("PUT", "POST"):
-            head += f"content-length: {len(asked.body)}\r\n"
-        if "\n" in head.replace("\r\n", ""):
+            lines.append(f"content-length: {len(asked.body)}")
+        head = "\r\n".join(lines) + "\r\n"
+        if head.count("\n") != len(lines) or head.count("\r") != len(lines):
             raise ConnectionError("a header or a path has a line break")
         done = False
         try:
