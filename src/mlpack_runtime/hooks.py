@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     Hook = Callable[..., Any]
 
+_UNCALLED = 0x20 | 0x80 | 0x200
+"""A code's flags of functions whose call runs nothing: with `yield`, `async`, and both (`inspect.CO_GENERATOR` and so on)."""
+
 
 def both(settings: "Mapping[str, Any]") -> "list[Hook | None]":
     """What a package has of `preprocess` and `postprocess`, in this order. Raises ModelError."""
@@ -62,6 +65,9 @@ def find(name: str) -> "Hook":
         raise model.ModelError(f"hook {name!r} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(hook):
         raise model.ModelError(f"hook {name!r} is a {type(hook).__name__}, not a function")
+    code = getattr(hook, "__code__", None) or getattr(getattr(type(hook), "__call__", None), "__code__", None)  # noqa: B004
+    if code is not None and code.co_flags & _UNCALLED:
+        raise model.ModelError(f"hook {name!r} is async or has a yield, and nobody would run it: write it with def and return")
     return hook  # type: ignore[no-any-return]  # it can be called
 
 

@@ -31,6 +31,8 @@ ROW = json.dumps({"inputs": {"pixels": [[1, 1, 1, 1]], "marks": [2]}}).encode()
 PAGE = {"origin": "https://app.example.com"}
 CORS = {"origins": ["https://app.example.com", "https://*.dev.example.com"]}
 HOOK = """
+import numpy
+
 CALLS = []
 def check(method, path, headers):
     CALLS.append((method, path))
@@ -43,7 +45,26 @@ def check(method, path, headers):
         raise PermissionError("guests may look only")
     if given == "no":
         return False
+    strange = {"answer": ("unknown", 401), "numpy": numpy.False_, "list": [], "bytes": b"me", "object": object()}
+    if given in strange or given == "later":
+        return strange[given] if given in strange else Later()
     return {"claims": {"tenant": given}, "plain": given, "open": None, "yes": True}.get(given, {"tenant": given})
+
+class Later:
+    def __await__(self):
+        return iter(())
+
+async def later():
+    return False
+
+def one_by_one(method, path, headers):
+    yield False
+
+class Checks:
+    async def __call__(self, method, path, headers):
+        return False
+
+checks = Checks()
 """
 Opened = Callable[..., Service]
 
@@ -225,6 +246,21 @@ def test_a_hook_decides_and_its_bugs_are_its_own(
     assert line.get("error_stage") == (None if status == 200 else "authorize")
     assert line.get("hook_errors") == (1 if status == 500 else None)
     assert ("ZeroDivisionError" in line.get("traceback", "")) == (status == 500)
+
+
+@pytest.mark.parametrize("user", ["answer", "numpy", "list", "later", "bytes", "object"])
+def test_what_a_hook_may_not_return_lets_nobody_in(opened: Opened, user: str) -> None:
+    reply = ask(opened(authorize={"hook": "hook_of_access:check"}), x_user=user)
+    assert told(reply) == (500, "HookError")
+    assert "not a tenant, claims, None, True or False" in json.loads(reply.body)["error"]
+
+
+@pytest.mark.parametrize("name", ["later", "one_by_one", "checks"])
+def test_a_hook_that_nobody_would_run_is_refused(opened: Opened, name: str) -> None:
+    with pytest.raises(ModelError, match=rf"hook 'hook_of_access:{name}' is async or has a yield, and nobody would run it"):
+        opened(authorize={"hook": f"hook_of_access:{name}"})
+    with pytest.raises(ModelError, match="is async or has a yield"):
+        opened(preprocess=f"hook_of_access:{name}")
 
 
 def test_a_front_door_runs_no_hook(opened: Opened) -> None:

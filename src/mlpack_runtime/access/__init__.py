@@ -176,7 +176,11 @@ def _hook(name: str, settings: "Mapping[str, Any]", *, hooks: bool) -> "Identify
             raise own.failure(error, "authorize") from error
         if outcome is False:
             raise RequestError("unknown credentials", 401, "Unauthorized")
-        if type(outcome) is dict:
+        if outcome is not None and not isinstance(
+            outcome, (bool, str, int, dict)
+        ):  # an answer to be sent, numpy's False, a coroutine
+            raise own.failure_of("authorize", f"returned a {type(outcome).__name__}, not a tenant, claims, None, True or False")
+        if isinstance(outcome, dict):
             outcome = outcome.get("tenant", outcome.get("sub"))
         return "" if outcome is None or outcome is True else str(outcome)
 
