@@ -311,6 +311,21 @@ def test_resolving_counts_in_the_time(fetch: Callable[..., bytes], network: Loca
     assert (error.status, "could not be reached" in str(error)) == (502, True)
 
 
+def test_without_a_thread_it_may_pass_by_itself(
+    fetch: Callable[..., bytes], network: LocalNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as without:
+        without.setattr("mlpack_runtime.fetching.network.threading.Thread.start", start)
+        for _ in range(20):
+            with pytest.raises(RequestError) as caught:
+                fetch(f"http://{HOST}/a.png")
+            assert (caught.value.status, caught.value.kind) == (502, "FetchFailed")
+    assert fetch(f"http://{HOST}/a.png") == PNG  # and none of them keeps its place
+
+
 def test_another_address_is_tried(fetch: Callable[..., bytes], network: LocalNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     connect = network.connect
 

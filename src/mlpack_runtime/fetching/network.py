@@ -97,7 +97,11 @@ class Network:
                 _RESOLVING.release()
 
         thread = threading.Thread(target=resolve, name="mlpack-resolve", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads to be had
+            _RESOLVING.release()
+            raise OSError("there is no thread to resolve names in") from None
         thread.join(max(0.0, until_s - monotonic()))
         if not answers:
             raise TimeoutError("the name was not resolved in time")
