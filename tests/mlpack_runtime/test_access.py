@@ -15,9 +15,10 @@ from tests.support.runtime.several_packages import WIDE, several
 from tests.support.runtime.tiny_packages import affine, package
 from tests.support.runtime.token_issuer import Signer
 
-from mlpack_runtime import events, model, telemetry
+from mlpack_runtime import events, model, protocol, routes, telemetry
 from mlpack_runtime.access import Access, cors, rates
 from mlpack_runtime.access.api_keys import ApiKeys
+from mlpack_runtime.around import CACHE_HEADER
 from mlpack_runtime.limits import RequestError
 from mlpack_runtime.model import ModelError
 from mlpack_runtime.service import Reply, Service, open_service
@@ -367,6 +368,12 @@ def test_a_preflight_is_free_and_errors_can_be_read(opened: Opened, capfd: pytes
         assert reply.headers["access-control-allow-origin"] == PAGE["origin"]
         assert "x-trace-id" in reply.headers["access-control-expose-headers"]
     assert ask(service, "OPTIONS", "/", **PAGE).status == 401  # no preflight: it names no method
+
+
+def test_pages_may_send_and_read_every_header_of_ours() -> None:
+    assert {routes.MODEL_HEADER, telemetry.TRACE_HEADER, protocol.HEADER_LENGTH} <= set(cors.HEADERS)
+    assert {CACHE_HEADER, telemetry.TRACE_HEADER, protocol.HEADER_LENGTH} <= set(cors.EXPOSED)
+    assert all(list(names) == sorted(names) for names in (cors.HEADERS, cors.EXPOSED))
 
 
 def test_any_origin_is_said_as_such() -> None:

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 HEADERS = (
-    "authorization", "content-encoding", "content-type", "idempotency-key", "inference-header-content-length", "prefer",
-    "traceparent", "tracestate", "x-api-key", "x-deadline-ms", "x-request-id", "x-trace-id",
+    "authorization", "content-encoding", "content-type", "idempotency-key", "inference-header-content-length", "mlpack-model",
+    "prefer", "traceparent", "tracestate", "x-api-key", "x-deadline-ms", "x-request-id", "x-trace-id",
 )  # fmt: skip
 EXPOSED = (
-    "inference-header-content-length", "location", "preference-applied", "retry-after", "www-authenticate", "x-request-id",
-    "x-trace-id",
+    "inference-header-content-length", "location", "preference-applied", "retry-after", "www-authenticate",
+    "x-prediction-cache", "x-request-id", "x-trace-id",
 )  # fmt: skip
 MAX_AGE_S = 600
 _HOST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.")
