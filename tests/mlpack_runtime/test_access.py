@@ -176,7 +176,9 @@ def test_wrong_digests_keep_a_package_from_starting(settings: Any, environ: dict
 )
 def test_digests_come_from_a_variable_or_a_file(text: str, tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(text + "\n")
-    for keys in (ApiKeys({"env": "KEYS"}, {"KEYS": text}), ApiKeys({"file": str(tmp_path / "keys")}, {})):
+    (tmp_path / "windows").write_text(text + "\r\n", "utf-8-sig")
+    files = [ApiKeys({"file": str(tmp_path / name)}, {}) for name in ("keys", "windows")]
+    for keys in (ApiKeys({"env": "KEYS"}, {"KEYS": text}), *files):
         assert keys.identify("POST", "/", {"x-api-key": KEY}) in ("a", DIGEST[:12])
 
 

@@ -29,6 +29,8 @@ def loaded(tmp_path: Path, serve: str) -> dict[str, Any]:
     (tmp_path / "keys.txt").write_text(f"team-b={DIGEST}\n")
     (tmp_path / "empty.txt").write_text("# none\n")
     (tmp_path / "bad.txt").write_text("secret\n")
+    (tmp_path / "deep.txt").write_text(100_000 * "[")
+    (tmp_path / "windows.txt").write_text(f"team-c={DIGEST}\r\n", "utf-8-sig")
     (tmp_path / "r.yaml").write_text(RECIPE + "".join(f"  {line}\n" for line in serve.splitlines()))
     return runtime_settings.settings(reader.load(tmp_path / "r.yaml"), None, Signature(inputs=(), outputs=()))
 
@@ -63,6 +65,11 @@ cors: {{origins: 'https://app.example.com', max_age: 5min, credentials: true}}
     }
 
 
+def test_a_file_of_keys_may_be_windows_own(tmp_path: Path) -> None:
+    made = loaded(tmp_path, "authorize: {api_keys: {file: windows.txt}}")
+    assert made["authorize"]["api_keys"]["digests"] == {"team-c": DIGEST}
+
+
 def test_a_hook_alone_is_short_and_needs_modules(tmp_path: Path) -> None:
     made = loaded(tmp_path, "authorize: auth:check\npreload: [json]\n")
     assert made == {"authorize": {"hook": "auth:check", "public": ["health"]}, "preload": ["json"]}
@@ -78,6 +85,7 @@ def test_a_hook_alone_is_short_and_needs_modules(tmp_path: Path) -> None:
         ("authorize: {api_keys: {digests: [my-secret-key]}}", "never the key itself"),
         ("authorize: {api_keys: {digests: []}}", "must be a list of digests"),
         ("authorize: {api_keys: {file: bad.txt}}", "bad.txt: a digest is the sha256 of a key"),
+        ("authorize: {api_keys: {file: deep.txt}}", "deep.txt: its lists and objects are nested more than"),
         ("authorize: {api_keys: {file: absent.txt}}", "cannot be read"),
         ("authorize: {api_keys: {env: 'A B'}}", "is no name of a variable"),
         ("authorize: {api_keys: {env: A, header: 'x y'}}", "serve.authorize.api_keys.header"),

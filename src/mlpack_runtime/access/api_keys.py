@@ -116,7 +116,7 @@ def _read(name: str) -> str:
     for path in places:
         try:
             with open(path, encoding="utf-8") as stream:
-                return stream.read(1 << 20)
+                return stream.read(1 << 20).removeprefix("\ufeff")  # as editors of Windows begin a file
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:

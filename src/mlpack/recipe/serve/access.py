@@ -6,7 +6,6 @@ keys fetched without TLS, credentials for any origin.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -260,9 +259,9 @@ def _of_api_keys(keys: ApiKeyKeys, root: Path) -> Iterator[tuple[Place, str]]:
 
 def _from_file(path: Path) -> dict[str, str]:
     """The digests in a file beside the recipe, in the forms that the runtime reads. ValueError, OSError."""
-    text = bounded.read(path).decode()
+    text = bounded.read(path).decode("utf-8-sig")
     if text.lstrip()[:1] in ("{", "["):
-        return _digests(json.loads(text))
+        return _digests(bounded.load_json(text))
     found: dict[str, str] = {}
     for word in text.replace(",", " ").split():
         tenant, separator, digest = word.rpartition("=")
