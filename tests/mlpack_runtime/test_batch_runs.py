@@ -415,9 +415,10 @@ def test_a_package_whose_hooks_have_changed_answers_anew(tmp_path: Path, monkeyp
     (app / "own.py").write_text("two")
     assert [run(**hook), run(**hook)] == [ITEMS - 1, 0]
     (app / "part/labels.txt").write_text("a")
-    (app / "part/own.cpython-311.pyc").write_text("b")
+    (app / "part/__pycache__").mkdir()
+    (app / "part/__pycache__/own.cpython-311.pyc").write_text("b")
     assert run(**hook) == ITEMS - 1
-    (app / "part/own.cpython-311.pyc").write_text("c")
+    (app / "part/__pycache__/own.cpython-311.pyc").write_text("c")
     assert [run(**hook), run()] == [0, 0]
     out = str(tmp_path / "out")
     assert run(out, task={"name": "text-classification", "labels": ["a"]}) == ITEMS - 1

@@ -216,7 +216,7 @@ def _files(folder: str) -> "list[list[str]]":
     rows = []
     for place, _, names in os.walk(folder):
         for name in names:
-            if not name.endswith(".pyc"):
+            if os.path.basename(place) != "__pycache__":
                 with open(os.path.join(place, name), "rb") as stream:
                     rows.append([os.path.relpath(os.path.join(place, name), folder), sha256(stream.read()).hexdigest()])
     return sorted(rows)
