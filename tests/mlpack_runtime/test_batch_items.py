@@ -13,6 +13,7 @@ from tests.support.runtime.batches_of_items import described
 
 from mlpack_runtime.batch.errors import BatchError
 from mlpack_runtime.batch.items import Item, Opener
+from mlpack_runtime.batch.mapped import Mapped
 from mlpack_runtime.batch.orders import Order, columns_of, is_manifest, is_order, is_piece, order_of
 from mlpack_runtime.batch.places import Places
 from mlpack_runtime.batch.reading.records import Record
@@ -61,8 +62,44 @@ def test_a_line_may_point_at_an_object() -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "identifier", "expected"),
+    [
+        ({"id": "7"}, "7", {"id": "7"}),
+        ({"id": 7, "amount": 12}, 7, {"id": 7, "amount": 12}),
+        ({"id": ["7", "8"]}, None, {"id": ["7", "8"]}),
+        ({"id": "n", "request": {"id": "7"}}, "n", {"id": "7"}),
+        ({"custom_id": "n", "body": {"id": "7"}}, "n", {"id": "7"}),
+        ({"amount": 12}, None, {"amount": 12}),
+    ],
+)
+def test_an_id_that_finds_features_stays_in_the_request(value: Any, identifier: Any, expected: Any) -> None:
+    """DynamoDB's keys are called `id` as often as items are."""
+    model = described(around={"features": {"key": ["id"]}}, ports=(X,))
+    item = Opener(model, None, {}).item(Record(0, 1, json.dumps(value).encode()))
+    assert item.problem is None
+    assert (item.identifier, json.loads(item.body)) == (identifier, expected)
+    assert Mapped(model, None).request(value) == expected
+
+
+def test_a_column_that_finds_features_stays_in_the_request() -> None:
+    found: dict[str, Any] = {"around": {"features": {"key": ["id"]}}, "ports": (X,)}
+    for columns, mapping in (
+        (["id", "a", "b"], {}),  # as many columns as the input has numbers
+        (["id", "a", "b"], {"a": "a", "b": "b"}),
+        (["n", "a", "b"], {"id": "n"}),
+        (["n", "p", "q"], {"id": "n", "a": "p", "b": "q"}),
+    ):
+        item = row(columns, ["7", "1", "2"], mapping, **found)
+        assert (item.identifier, json.loads(item.body)) == ("7", {"id": "7", "a": "1", "b": "2"})
+    numbers = row(["id"], ["7"], ports=(Port("id", "INT64", ("n",)),))
+    assert (numbers.identifier, json.loads(numbers.body)) == ("7", {"inputs": {"id": [7]}})
+
+
+@pytest.mark.parametrize(
     ("value", "told"),
     [
+        (b'{"object": ""}', "the object is an empty text"),
+        (b'{"id": 1, "object": ""}', "the object is an empty text"),
         (b"{", "not JSON"),
         (b"\xff", "not UTF-8"),
         (b'{"id": [1], "text": "t"}', "the id is [1]"),

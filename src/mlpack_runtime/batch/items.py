@@ -4,7 +4,8 @@
     {"id": ..., "object": "s3://bucket/key"}        an object whose bytes are the request, or a key beside the manifest
     {"custom_id", "body", "method", "url"}          OpenAI's batches
     {"recordId", "modelInput"}                      Bedrock's
-    anything else                                   the request itself; a plain one gives up its `id`, which is the item's
+    anything else                                   the request itself; a plain one gives up its `id`, which is the item's, unless
+                                                    the package finds its features by it
 
 Promises: what is wrong with one record is that item's problem. Will not: judge requests.
 """
@@ -58,6 +59,7 @@ class Opener:
 
     def __init__(self, model: "Described", columns: "list[str] | None", mapping: "Mapping[str, Any]") -> None:
         self._row: tuple[Cells, Cells] | None = None
+        self._keeps_id = _finds_by_id(model)
         if columns is not None:
             self._row = _Table(model, columns).row(mapping)
         elif mapping:
@@ -70,7 +72,7 @@ class Opener:
             if record.problem:
                 raise RequestError(record.problem, 413 if "more than" in record.problem else 400)
             if self._row is None:
-                _read_line(item, record.value)
+                _read_line(item, record.value, keeps_id=self._keeps_id)
             else:
                 assert isinstance(record.value, list)
                 identifier, request = self._row
@@ -81,7 +83,12 @@ class Opener:
         return item
 
 
-def _read_line(item: Item, text: "Any") -> None:
+def _finds_by_id(model: "Described") -> bool:
+    features = (model.settings.get("around") or {}).get("features") or {}
+    return ID in features.get("key", ())
+
+
+def _read_line(item: Item, text: "Any", *, keeps_id: bool) -> None:
     try:
         value = jsontext.loads(text)
     except UnicodeDecodeError:
@@ -89,6 +96,8 @@ def _read_line(item: Item, text: "Any") -> None:
     except ValueError as error:
         raise RequestError(f"not JSON: {error}") from None
     identifier, request = opened(value)
+    if keeps_id and _is_plain(value, request):
+        identifier, request = (None if type(value[ID]) is list else value[ID]), value  # several entities are no one's item
     item.identifier = _identifier(identifier)
     if request is value:  # its bytes are there already
         item.body = bytes(text)
@@ -111,8 +120,15 @@ def opened(value: "Any") -> "tuple[Any, Any]":
     return value[ID], {key: one for key, one in value.items() if key != ID}
 
 
+def _is_plain(value: "Any", request: "Any") -> bool:
+    """Whether a line is a plain request that gave up its id."""
+    return type(request) is dict and type(value) is dict and ID in value and request.keys() == value.keys() - {ID}
+
+
 def _take(item: Item, value: object) -> None:
     if isinstance(value, _Object):
+        if not value.place:
+            raise RequestError("the object is an empty text: s3://bucket/key, or a key beside the manifest, is needed")
         item.place = value.place
         return
     try:
@@ -134,6 +150,8 @@ class _Table:
 
     def __init__(self, model: "Described", columns: "list[str]") -> None:
         self._columns = columns
+        self._finds_by_id = _finds_by_id(model)
+        self._keeps_id = self._finds_by_id or any(port.name == ID for port in model.inputs)
         self._hooked = bool(model.settings.get("preprocess"))
         texts = bool(model.settings.get("tokenizer"))
         self._ports = {} if self._hooked or texts else {port.name: port for port in model.inputs}
@@ -146,13 +164,15 @@ class _Table:
                     raise BatchError(f"columns: {key} is to be the column {quoted(name)}; there are {quoted(self._columns)}")
         mapping = dict(mapping)
         given = mapping.pop(ID, ID if ID in self._columns else None)
+        if self._keeps_id and given is not None and (mapping or given != ID):
+            mapping = {**(mapping or self._named(given)), ID: given}
         identify = self._getter(given) if given is not None else _nothing
         special = next((name for name in (REQUEST, OBJECT) if name in mapping or (not mapping and name in self._columns)), "")
         if special:
             cell = self._getter(mapping.get(special, special))
             make: Any = _parsed if special == REQUEST else _Object
             return identify, lambda cells: make(_text(cell(cells), special))
-        return identify, self._request(mapping or self._named(given))
+        return identify, self._request(mapping or self._named(None if self._keeps_id else given))
 
     def _named(self, identifier: object) -> "dict[str, Any]":
         """What the names say by themselves: a column of an input's name is its row; as many columns as the one input has numbers
@@ -161,7 +181,7 @@ class _Table:
         if self._ports and all(name in rest for name in self._ports):
             return {name: name for name in self._ports}
         shapes = [port.shape for port in self._ports.values()]
-        if len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][1] == len(rest) > 1:
+        if not self._finds_by_id and len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][1] == len(rest) > 1:
             return {next(iter(self._ports)): rest}
         return {name: name for name in rest}
 
