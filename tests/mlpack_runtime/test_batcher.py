@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
+from time import monotonic, process_time, sleep
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mlpack_runtime import model
 from mlpack_runtime.backend import BackendError, Shapes, open_backend
+from mlpack_runtime.hosting.several import Batchers
 from mlpack_runtime.limits import Limits
 from mlpack_runtime.serving import batcher as batcher_module
 from mlpack_runtime.serving.batcher import Batcher
@@ -349,3 +350,41 @@ def test_a_call_that_nobody_waits_for_is_not_run() -> None:
         assert caught.value.sort == "late"
         assert batcher.breaker.closed
     assert sum(device.sizes) == 2
+
+
+def test_the_device_is_tried_again_by_whoever_is_left() -> None:
+    """Of several models, the one that failed is let go of: the others share its breaker, and were asleep when it opened."""
+    breaker, failing, batchers = Breaker(1, cooldown_s=0.3), Device(), Batchers()
+    failing.fails = [BackendError("gone", "device")] * 9
+    with running(Device(), breaker=breaker) as other:
+        one = Batcher(failing, ROWS, max_batch=8, max_wait_s=0.0, breaker=breaker)
+        one.start()
+        batchers.add("one", one)
+        batchers.add("other", other)
+        assert outcome(lambda: one.submit([call(1)]).wait(ROWS)) == "device"
+        batchers.remove("one")
+        until_s = monotonic() + 5
+        while not breaker.closed and monotonic() < until_s:
+            sleep(0.01)
+        assert breaker.closed
+        assert outcome(lambda: other.submit([call(1)]).wait(ROWS)) == [2]
+
+
+def test_who_does_not_try_the_device_waits_for_who_does() -> None:
+    breaker, device = Breaker(1, cooldown_s=0.05), Device()
+    device.fails = [BackendError("gone", "device")]
+    with running(device, breaker=breaker, sample=call(1)) as one, running(Device(), breaker=breaker) as other:
+        assert outcome(lambda: one.submit([call(1)]).wait(ROWS)) == "device"
+        device.gate.clear()
+        device.entered.clear()
+        assert device.entered.wait(5)  # the probe is under way
+        other.look()
+        sleep(0.1)
+        began = process_time()
+        sleep(0.3)
+        assert process_time() - began < 0.1
+        device.gate.set()
+        until_s = monotonic() + 5
+        while not breaker.closed and monotonic() < until_s:
+            sleep(0.01)
+        assert outcome(lambda: other.submit([call(1)]).wait(ROWS)) == [2]

@@ -58,6 +58,8 @@ class Batchers:
             batcher = self._all.pop(place)
             self._past_s += batcher.busy_s
         batcher.stop()
+        for each in self._now():
+            each.look()
 
     def _now(self) -> "list[Batcher]":
         with self._lock:

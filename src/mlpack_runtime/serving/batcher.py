@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 PIECE_BYTES = 2048
 """Of a piece of a call: its objects and those of its outputs, whatever values they hold (measured)."""
+_LOOK_S = 0.05
 _LEAST_PIECES_BYTES = 16 << 20
 """What one call's pieces may come to, however little may wait."""
 
@@ -133,6 +134,11 @@ class Batcher:
         """From now on no batch waits for calls to join it."""
         with self._changed:
             self._max_wait_s = 0.0
+            self._changed.notify_all()
+
+    def look(self) -> None:
+        """Look at the breaker now: who opened it, and would have tried the device again, is gone."""
+        with self._changed:
             self._changed.notify_all()
 
     def submit(self, calls: "Sequence[Feeds]", until_s: "float | None" = None) -> Job:
@@ -334,7 +340,11 @@ class Batcher:
 
     def _probe(self) -> None:
         """Try the device with a call of our own: no caller's is spent on it. Without one it is closed, and the next call tells."""
-        if self._lost is not None or not self.breaker.admit():
+        if self._lost is not None:
+            return
+        if not self.breaker.admit():  # another model's batcher is trying it
+            with self._changed:
+                self._changed.wait(_LOOK_S)
             return
         if self._sample is None:
             self.breaker.succeeded()
