@@ -278,8 +278,12 @@ def load(opener: "Opener | None" = None, at: "str | None" = None) -> Model:
         tokenizer.wait()
         settle()
     model = Model(place, settings, session)
-    model.tokenizer = tokenizer.result()
-    _check(model)
+    try:
+        model.tokenizer = tokenizer.result()
+        _check(model)
+    except BaseException:
+        session.close()
+        raise
     model.stages_ms = stages
     return model
 

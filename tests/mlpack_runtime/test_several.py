@@ -17,6 +17,7 @@ from tests.support.runtime.several_packages import ROW, WIDE, several
 from tests.support.runtime.workers import Place, Process, add_botocore, until
 
 from mlpack_runtime import model, ort
+from mlpack_runtime.hosting import several as hosting
 from mlpack_runtime.protocol import RequestError
 from mlpack_runtime.service import Reply, open_service
 from mlpack_runtime.several import shelf as shelves
@@ -174,6 +175,55 @@ def test_a_model_that_cannot_be_loaded_fails_alone(root: Path, tmp_path: Path, m
     (tmp_path / "models/affine/model.onnx").write_bytes(b"no graph")  # the default has to load
     with pytest.raises(ort.OrtError):
         open_service()
+
+
+@pytest.mark.parametrize(
+    ("fault", "hosted"), [("hook", False), ("tokenizer", False), ("hook", True), ("tokenizer", True), ("probe", True)]
+)
+def test_what_cannot_be_served_is_let_go_of(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, hosted: bool
+) -> None:
+    """It is tried again every few seconds, and each try would keep a session, and a batcher's thread."""
+    for name in ("model", "models"):
+        shutil.copytree(root / name, tmp_path / name)
+    path = tmp_path / "models/second/model.json"
+    told = json.loads(path.read_bytes())
+    if fault == "hook":
+        told["preprocess"] = "nowhere_at_all:hook"
+    elif fault == "tokenizer":
+        told["tokenizer"] = {"file": "tokenizer.json"}
+    path.write_text(json.dumps(told))
+    monkeypatch.setattr(model, "ROOT", str(root))
+    monkeypatch.setenv("MLPACK_MODEL_DIR", str(tmp_path / "model"))
+    opened, stopped = [], []
+    open_session, close = model.open_session, ort.Session.close
+    monkeypatch.setattr(model, "open_session", lambda *parts: opened.append(open_session(*parts)) or opened[-1])
+    monkeypatch.setattr(ort.Session, "close", lambda session: (session in opened and opened.remove(session), close(session)))
+
+    def batch(loaded: Any, _: Any) -> Any:
+        if fault == "probe" and loaded.name == "second":
+            raise ort.OrtError("it fails at the first call")
+        batcher = SimpleNamespace(busy_s=0.0, look=lambda: None, stop=lambda: stopped.append(loaded.name))
+        return batcher, lambda call, _: {}, None
+
+    if hosted:
+        engine = ort.Engine(model.library("lib/libonnxruntime.so", "the engine"))
+        process: Any = SimpleNamespace(
+            open=lambda place: model.load(lambda folder, told: model.open_session(engine, folder, told), place),
+            batch=batch,
+            tell_start=lambda *_: None,
+            server=SimpleNamespace(metrics=None),
+            gather=lambda _: None,
+        )
+        service = hosting.serve(process, str(tmp_path / "model"), process.open(str(tmp_path / "models/affine")))
+    else:
+        several = open_service()
+        assert isinstance(several, Several)
+        service = several
+    assert len(opened) == 1
+    assert ask(service, "POST", "/v2/models/second/infer", WIDE)[0] in (500, 503)
+    assert len(opened) == 1
+    assert stopped == (["second"] if hosted and fault == "hook" else [])
 
 
 # --- the shelf ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import threading
 from mlpack_runtime import model
 from mlpack_runtime.json_room import JsonRoom
 from mlpack_runtime.service import Service
-from mlpack_runtime.several.service import Opened, Several, let_go
+from mlpack_runtime.several.service import Opened, Several, kept, let_go
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,18 +104,23 @@ def serve(process: "Host", place: str, loaded: model.Model) -> Several:
     def opener(there: str) -> Opened:
         is_first = bool(ready)
         opened = ready.pop() if is_first else process.open(there)
-        batcher, predict, found = process.batch(opened, caller)
+        try:
+            batcher, predict, found = process.batch(opened, caller)
+        except BaseException:
+            let_go(opened)
+            raise
         batchers.add(there, batcher)
-        if is_first:
-            process.tell_ready = lambda: process.tell_start(opened, found, batcher)  # once its requests are answered
-        else:
-            process.tell_start(opened, found, batcher)
 
         def close() -> None:
             batchers.remove(there)
             let_go(opened)
 
-        return Opened(Service(opened, predict), close)
+        made = kept(lambda: Service(opened, predict), close)
+        if is_first:
+            process.tell_ready = lambda: process.tell_start(opened, found, batcher)  # once its requests are answered
+        else:
+            process.tell_start(opened, found, batcher)
+        return made
 
     several = Several(place, model.read_settings(place), opener)
     metrics = process.server.metrics

@@ -296,9 +296,19 @@ def open_several(place: str, settings: "Mapping[str, Any]") -> Several:
 
     def opener(there: str) -> Opened:
         loaded = model.load(lambda folder, told: model.open_session(engine, folder, told), there)
-        return Opened(Service(loaded), lambda: let_go(loaded))
+        return kept(lambda: Service(loaded), lambda: let_go(loaded))
 
     return Several(place, settings, opener)
+
+
+def kept(make: "Callable[[], Service]", close: "Callable[[], None]") -> Opened:
+    """A model in memory with the service that `make` gives. Where a hook or a table keeps it from one it is let go of again: it is
+    tried anew every few seconds."""
+    try:
+        return Opened(make(), close)
+    except BaseException:
+        close()
+        raise
 
 
 def let_go(loaded: model.Model) -> None:
