@@ -15,6 +15,7 @@ from tests.support.runtime.tiny_packages import package
 
 from mlpack_runtime import model
 from mlpack_runtime.backend import open_backend
+from mlpack_runtime.limits import RequestError
 from mlpack_runtime.pictures.shaping import Frame
 from mlpack_runtime.service import Service, open_service
 from mlpack_runtime.serving.batched import Batched
@@ -22,6 +23,7 @@ from mlpack_runtime.serving.batcher import Batcher
 from mlpack_runtime.serving.breaker import Breaker
 from mlpack_runtime.serving.probe import probe
 from mlpack_runtime.tasks import boxes
+from mlpack_runtime.tensor import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -254,6 +256,34 @@ def test_grids_are_sorted_out(detecting: Callable[..., Service], turned: bool, o
     assert [each["score"] for each in answer] == pytest.approx([0.9, 0.7], abs=1e-6)
     assert len(ask(service, {**body, "iou": 0.99})["objects"]) == 3
     assert len(ask(service, {**body, "threshold": 0.35})["objects"]) == 3
+
+
+def of_grid(made: Any, *, objectness: bool = False) -> Any:
+    names = {"float16": "FP16", "float32": "FP32", "float64": "FP64"}
+    outputs = {"output0": Tensor(names[made.dtype.name], (1, *made.shape), made.tobytes())}
+    return boxes.of_grid(outputs, 0, {"boxes": "output0", "columns": made.shape[1], "objectness": objectness}, 0.5)
+
+
+def test_grids_of_other_floats_are_read() -> None:
+    single = of_grid(grid())
+    assert of_grid(grid().astype(np.float64)) == single
+    assert [label for _, label, _ in of_grid(grid().astype(np.float16))] == [label for _, label, _ in single]
+
+
+@pytest.mark.parametrize("objectness", [False, True])
+@pytest.mark.parametrize("places", [1, None])
+def test_scores_of_a_grid_are_numbers(objectness: bool, places: int | None) -> None:
+    made = grid(objectness)
+    made[:places, 4:] = np.nan
+    with pytest.raises(RequestError, match="scores in 'output0' that are not finite"):
+        of_grid(made, objectness=objectness)
+
+
+def test_an_infinite_score_is_unprocessable(detecting: Callable[..., Service]) -> None:
+    made = grid()
+    made[0, 4] = np.inf
+    service = detecting({"output0": made}, {"form": "yolo", "boxes": "output0", "coordinates": "cxcywh", "columns": 6})
+    assert "a score that is not finite" in ask(service, {"image": text(painted("red"))}, 422)["error"]
 
 
 def test_letterboxes_are_taken_off(detecting: Callable[..., Service]) -> None:

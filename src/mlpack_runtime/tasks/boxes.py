@@ -8,7 +8,7 @@ Will not: know labels' names, or look at more than `CANDIDATES` boxes that overl
 Sources: transformers' image processors of DETR, YOLOS, RT-DETR and Deformable DETR; Ultralytics' exports; torchvision.ops.nms.
 """
 
-from math import inf, isfinite, log
+from math import inf, isfinite, isnan, log
 from struct import pack, unpack
 
 from mlpack_runtime.limits import RequestError
@@ -90,9 +90,12 @@ def of_grid(outputs: "Outputs", at: int, said: "Mapping[str, Any]", least: float
     number, is_turned = (second, True) if first == wide else (first, False)
     if wide not in (first, second):
         raise RequestError(f"the model gives {list(tensor.shape)}, and {wide} columns are needed: build anew", 500, "ModelError")
-    view = memoryview(sliced(tensor, at, at + 1).data).cast("B").cast("f")
+    data = sliced(tensor, at, at + 1)
+    view: Any = memoryview(data.data).cast("B").cast("f") if tensor.datatype == "FP32" else data.flat()
     columns = [view[place * number : (place + 1) * number] if is_turned else view[place::wide] for place in range(wide)]
     surest: dict[int, tuple[float, int]] = {}
+    if isnan(sum(columns[4])):  # a model whose numbers overflow gives NaN everywhere, which is above no threshold
+        raise RequestError(f"the model gives scores in {said['boxes']!r} that are not finite", 422, "Unprocessable")
     if said.get("objectness"):
         for place, objectness in enumerate(columns[4]):
             if objectness > least:

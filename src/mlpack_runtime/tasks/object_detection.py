@@ -4,6 +4,9 @@ Promises: boxes are whole pixels of the picture as it was sent, turned as its EX
 detectors they are those of its pipeline, of others they lie inside the picture.
 """
 
+from math import isfinite
+
+from mlpack_runtime.limits import RequestError
 from mlpack_runtime.tasks import boxes
 from mlpack_runtime.tasks.pictures import INPUTS, SEVERAL, PictureTask
 from mlpack_runtime.tasks.requests import Asked, number, top
@@ -56,6 +59,8 @@ class ObjectDetection(PictureTask):
         if form in boxes.OVERLAPPING:
             placed = boxes.apart(placed, taken.get("iou", IOU))
         placed.sort(key=lambda each: -each[0])
+        if placed and not isfinite(placed[0][0]):
+            raise RequestError("the model gives a score that is not finite", 422, "Unprocessable")
         return [
             {
                 "label": labels[label] if 0 <= label < len(labels) else f"LABEL_{label}",
