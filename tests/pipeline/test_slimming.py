@@ -123,6 +123,14 @@ def test_without_a_licence_file_the_metadata_are_carried(tmp_path: Path) -> None
     assert "licenses/demo-kit/METADATA" in made.paths
 
 
+def test_licences_among_manuals_ship(tmp_path: Path) -> None:
+    texts = [f"share/doc/kit-1.2/{name}" for name in ("LICENSE.txt", "copying", "more/Licence_of_data.md", "NOTICE")]
+    others = ["share/doc/kit-1.2/guide.txt", "share/doc/kit-1.2/licensed/example.py"]
+    made = slim_unknown(installed(tmp_path / "tree", {**KIT, **dict.fromkeys([*texts, *others], "x")}), tmp_path / "out")
+    assert {f"site/{path}" for path in texts} <= set(made.paths)
+    assert not {f"site/{path}" for path in others} & set(made.paths)
+
+
 def test_slimming_can_be_switched_off(tmp_path: Path) -> None:
     tree = installed(tmp_path / "tree", {**KIT, **dict.fromkeys(HABITS, "x")})
     made = slim_unknown(tree, tmp_path / "out", slim=False)

@@ -23,7 +23,7 @@ from pathlib import Path
 from mlpack.core import digest
 from mlpack.errors import PackError
 
-VERSION = 2
+VERSION = 3
 """Raised when equal wheels would give other bytes."""
 _TESTS = "tests that nothing outside them imports"
 _PLACES = "an installer's records of places and times"
@@ -49,9 +49,10 @@ _GENERAL: tuple[tuple[str, tuple[str, ...]], ...] = (
 """Why files are left out, and their patterns; `*` crosses directories."""
 _INSTALLERS = ("uv's own", _COMPILED, _PLACES, _SCRIPTS)
 """Reasons that hold for every package: these files have paths and times of the machine that builds."""
-_LICENCES = re.compile(
-    r"[^/]+\.dist-info/(?:licenses?/.+|sboms/.+|(?:LICEN[CS]E|COPYING|COPYRIGHT|NOTICE|AUTHORS)[^/]*)", re.IGNORECASE
-)
+_TEXTS = r"(?:LICEN[CS]E|COPYING|COPYRIGHT|NOTICE|AUTHORS)[^/]*"
+_LICENCES = re.compile(rf"[^/]+\.dist-info/(?:licenses?/.+|sboms/.+|{_TEXTS})", re.IGNORECASE)
+_LICENCES_OF_MANUALS = re.compile(rf"share/doc/(?:.*/)?{_TEXTS}", re.IGNORECASE)
+"""Where some wheels put them as data."""
 _TEST_FOLDER = re.compile(r"(?:^|.*/)tests?")
 _TEST_FILE = re.compile(r"test_.*\.py|.*_tests?\.py|conftest\.py")
 _MENTIONS = re.compile(rb"\btests?\b")
@@ -170,7 +171,7 @@ def _reasons(installed: Path, paths: Iterable[str], only: Collection[str] | None
     reasons = {}
     for path in paths:
         reason = next((why for why, patterns in _GENERAL if any(fnmatchcase(path, pattern) for pattern in patterns)), None)
-        if path.endswith(".pyi") and _reads_stub(installed / path):
+        if (path.endswith(".pyi") and _reads_stub(installed / path)) or _LICENCES_OF_MANUALS.fullmatch(path):
             continue
         if reason is not None and not (path.startswith(_COMPILES) and "compilers" in reason):
             reasons[path] = reason
