@@ -17,6 +17,7 @@ from mlpack.core.yaml_positions import Place
 from mlpack.errors import RecipeError
 
 _FLOATS = ("float16", "float32", "float64")
+_LARGEST = {"float16": 65504.0, "float32": 3.4028234663852886e38, "float64": 1.7976931348623157e308}
 _NUMBERS = (*_FLOATS, *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 
 
@@ -127,7 +128,11 @@ def _check_input(spec: TensorSpec, names: tuple[str, ...], defaults: Mapping[str
 
 def _fits(value: Any, dtype: str) -> bool:
     if dtype in _FLOATS:
-        return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+        return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST[dtype])
     if dtype == "bool":
         return isinstance(value, bool)
-    return isinstance(value, str) if dtype == "string" else isinstance(value, int) and not isinstance(value, bool)
+    if dtype == "string":
+        return isinstance(value, str)
+    bits = int(dtype.removeprefix("u").removeprefix("int"))
+    least, end = (0, 1 << bits) if dtype.startswith("u") else (-(1 << bits - 1), 1 << bits - 1)
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < end
