@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -264,6 +265,34 @@ def test_a_claim_of_a_process_that_is_gone_is_free_at_once(folder: LocalFolder, 
     (folder_path := Path(folder.uri) / "claims/part-00000.json").write_text("?")
     assert folder_path.is_file()
     assert Claims(folder).take(part)  # what is no claim holds nobody up
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_links_has_each_result_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def link(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(Claims, "take", lambda *_: True)  # all work on the same parts
+    failures: list[BaseException] = []
+
+    def work(at: int) -> None:
+        try:
+            found = manifest(tmp_path / f"m{at}.jsonl", lines(30))
+            one = runner(LocalFolder(str(tmp_path / "out"), note_of), found, Echo(), piece=1 + at, part=7)
+            one.wait = lambda seconds: threading.Event().wait(0.01)
+            one.run()
+        except BaseException as error:  # noqa: BLE001 - told below
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(at,)) for at in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    check(tmp_path / "out", 30)
+    assert not list((tmp_path / "out").glob(".draft*"))
 
 
 def test_drafts_of_those_who_are_gone_are_removed(tmp_path: Path) -> None:

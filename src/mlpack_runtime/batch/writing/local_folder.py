@@ -1,13 +1,14 @@
 """A folder of results on this machine's disk.
 
-Promises: as `folders.Folder` has it, by hard links, which refuse a name that is there, and by one lock for replacements. What a
-runner that was killed has left half written begins with a point, and goes when the next one comes. Will not: keep notes, which the
-files themselves say.
+Promises: as `folders.Folder` has it, by hard links, which refuse a name that is there, by one lock for replacements and for all
+where there are no links. What a runner that was killed has left half written begins with a point, and goes when the next one comes.
+Will not: keep notes, which the files themselves say.
 """
 
 # ruff: noqa: PTH123 - pathlib is nothing that this runtime needs
 
 import os
+from errno import EINVAL, ENOSYS, ENOTSUP, EPERM
 from hashlib import sha256
 
 from mlpack_runtime.batch.errors import BatchError
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _LOCK = ".lock"
 _DRAFT = ".draft-"
+_NO_LINKS = (EPERM, ENOTSUP, ENOSYS)
+"""What FAT, and folders of other machines, say of a hard link."""
 
 
 class LocalFolder:
@@ -58,7 +61,13 @@ class LocalFolder:
         draft = self._write(data)
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            os.link(draft, path)
+            try:
+                os.link(draft, path)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                if not self._moved(draft, path):
+                    return False
             _settle(os.path.dirname(path))
         except FileExistsError:
             return False
@@ -67,6 +76,17 @@ class LocalFolder:
         finally:
             self._remove(os.path.basename(draft))
         return True
+
+    def _moved(self, draft: str, path: str) -> bool:
+        """Where a file system has no links: under the folder's lock; False where there is one of this name."""
+        from fcntl import LOCK_EX, flock
+
+        with open(self._path(_LOCK), "ab") as lock:
+            flock(lock, LOCK_EX)
+            if os.path.exists(path):
+                return False
+            os.replace(draft, path)
+            return True
 
     def replace(self, name: str, data: bytes, tag: str) -> bool:
         """Under the folder's lock, which ends with whoever holds it."""
@@ -131,5 +151,8 @@ def _settle(folder: str) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (EINVAL, ENOTSUP):  # of folders of other machines, which see to it themselves
+            raise
     finally:
         os.close(handle)
