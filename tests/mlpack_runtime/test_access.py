@@ -201,7 +201,7 @@ def test_the_operators_key_lets_in_beside_the_others(opened: Opened, monkeypatch
         401,
     ]
     monkeypatch.setenv("MLPACK_ACCESS_KEY_SHA256", "boot")
-    with pytest.raises(ModelError, match="no sha256"):
+    with pytest.raises(ModelError, match="MLPACK_ACCESS_KEY_SHA256: 'boot' is no sha256"):
         opened(authorize=KEYS)
 
 

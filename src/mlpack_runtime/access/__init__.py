@@ -51,7 +51,8 @@ class Access:
         if self._guarded and environ.get(OPERATORS):
             from mlpack_runtime.access.api_keys import ApiKeys
 
-            operator = ApiKeys({"header": OPERATORS_HEADER, "digests": {"operator": environ[OPERATORS]}}, {})
+            told = {OPERATORS: f"operator={environ[OPERATORS].strip()}"}
+            operator = ApiKeys({"header": OPERATORS_HEADER, "env": OPERATORS}, told)
             self._ways.append(("", operator.identify))
         if "api_keys" in settings:
             from mlpack_runtime.access.api_keys import ApiKeys
