@@ -45,6 +45,24 @@ def test_the_cheapest_size_without_a_problem_is_proposed() -> None:
     assert sizing.propose([]) is None
 
 
+def test_a_stage_is_slower_where_calls_are() -> None:
+    """Stages are measured at one size: a smaller one that keeps the budgets of whole calls may break those of stages."""
+    points = [point(3538, 6), point(512, 36, cost_per_million_usd=0.1), point(1769, 10), point(1024, 18, cost_per_million_usd=0.2)]
+    stages_ms = {"tokenize": (1.0,) * 20, "features": (8.0,) * 20, "infer": (9.0,) * 20}
+
+    def problems(**limits: float) -> list[tuple[str, ...]]:
+        return [each.problems for each in sizing.judge(points, Budgets(stages_ms=limits), stages_ms, 1769)]
+
+    assert problems(infer=20.0)[0] == ("stage infer p95 32.4 ms is more than the budget of 20.0 ms",)
+    assert [len(each) for each in problems(infer=20.0)] == [1, 0, 0, 0]
+    assert [len(each) for each in problems(infer=10.0, tokenize=1.5)] == [2, 2, 0, 0]
+    assert [len(each) for each in problems(features=9.0)] == [0, 0, 0, 0]  # a table is not slower for it
+    assert [len(each) for each in problems(postprocess=1.0)] == [0, 0, 0, 0]  # it did not take place
+    assert [len(each) for each in problems(infer=8.0)] == [1, 1, 1, 1]  # nor faster than it was measured
+    assert sizing.propose(sizing.judge(points, Budgets(stages_ms={"infer": 20.0}), stages_ms, 1769)) == 1024
+    assert sizing.propose(sizing.judge(points, Budgets(stages_ms={"infer": 20.0}))) == 512
+
+
 def test_of_equal_prices_the_faster_size_is_proposed() -> None:
     # A millisecond is the least that is billed: both pay for one.
     points = [point(512, 0.9, cost_per_million_usd=1.0), point(1024, 0.4, cost_per_million_usd=1.0)]
@@ -59,6 +77,7 @@ def test_of_equal_prices_the_faster_size_is_proposed() -> None:
         (Budgets(cold_start_ms=90), {}, "cold start p50 100 ms is more than the budget of 90.0 ms"),
         (Budgets(cost_per_million_usd=0.3), {}, "a million is more than the budget of $0.300"),
         (Budgets(), {"peak_memory_bytes": 1600 * MIB}, "is more than 90 % of 1,769 MB"),
+        (Budgets(peak_memory_bytes=99 * MIB), {}, "its peak of 105 MB is more than the budget of 104 MB"),
         (Budgets(), {"cold_start_ms": (8100.0,)}, "Lambda ends an initialisation after 10 s"),
     ],
 )

@@ -10,11 +10,12 @@ Will not: measure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mlpack.core import stats
 from mlpack.core.records import Budgets
 from mlpack.core.sizes import SizePoint, SizeVerdict
+from mlpack.core.stages import SHARE
 from mlpack.core.text import words
 
 INIT_S = 10.0
@@ -28,10 +29,42 @@ PARALLEL_SHARE = 0.8
 MB_PER_VCPU = 1769
 
 
-def judge(points: Sequence[SizePoint], budgets: Budgets) -> tuple[SizeVerdict, ...]:
-    """What is wrong with each size, the smallest first."""
+_WAITS = ("features",)
+"""Stages that wait for others, and take no longer with less processor."""
+
+
+def judge(
+    points: Sequence[SizePoint], budgets: Budgets, stages_ms: Mapping[str, Sequence[float]] | None = None, at_mb: int = 0
+) -> tuple[SizeVerdict, ...]:
+    """What is wrong with each size, the smallest first.
+
+    Args:
+        points: The sizes.
+        budgets: What each has to keep.
+        stages_ms: Samples of a request's stages, where there are budgets for them. They were measured at one size alone: at a
+            smaller one each is taken to last longer as whole calls do, and at a larger one to last as long.
+        at_mb: That size.
+
+    Returns:
+        A verdict for each.
+    """
     ordered = sorted(points, key=lambda point: point.memory_mb)
-    return tuple(SizeVerdict(point=point, problems=tuple(_problems(point, budgets))) for point in ordered)
+    there = [stats.median(point.latency_ms) for point in ordered if point.memory_mb == at_mb]
+
+    def problems(point: SizePoint) -> tuple[str, ...]:
+        slower = max(1.0, stats.median(point.latency_ms) / there[0]) if there and there[0] > 0 else 1.0
+        return (*_problems(point, budgets), *_slow_stages(stages_ms or {}, budgets, slower))
+
+    return tuple(SizeVerdict(point=point, problems=problems(point)) for point in ordered)
+
+
+def _slow_stages(stages_ms: Mapping[str, Sequence[float]], budgets: Budgets, slower: float) -> Iterator[str]:
+    for stage, limit in budgets.stages_ms.items():
+        if not (samples := stages_ms.get(stage)):
+            continue  # then no size is known to keep it, which the choice has said
+        value = stats.percentile(samples, SHARE) * (1.0 if stage in _WAITS else slower)
+        if value > limit:
+            yield f"stage {stage} p95 {words.ms(value)} is more than the budget of {words.ms(limit)}"
 
 
 def propose(verdicts: Sequence[SizeVerdict]) -> int | None:
@@ -69,6 +102,10 @@ def _problems(point: SizePoint, budgets: Budgets) -> list[str]:
     if point.peak_memory_bytes > MEMORY_MARGIN * has_bytes:
         peak = words.size(point.peak_memory_bytes)
         problems.append(f"its peak of {peak} is more than {words.percent(MEMORY_MARGIN)} of {point.memory_mb:,} MB")
+    limit_bytes = budgets.peak_memory_bytes
+    if limit_bytes is not None and point.peak_memory_bytes > limit_bytes:
+        peak = words.size(point.peak_memory_bytes)
+        problems.append(f"its peak of {peak} is more than the budget of {words.size(limit_bytes)}")
     limit_usd = budgets.cost_per_million_usd
     if limit_usd is not None and point.cost_per_million_usd > limit_usd:
         problems.append(f"{words.usd(point.cost_per_million_usd)} a million is more than the budget of {words.usd(limit_usd)}")

@@ -128,7 +128,9 @@ def _sized(contender: Contender, by: Surroundings) -> tuple[Contender, Sizing | 
     try:
         with by.progress.step(f"{candidate.id}: sizes of memory"):
             means = (by.packages, by.store, lambda text: by.progress.note(f"  {text}"))
-            sized = sizing.size_up(candidate, package, by.calls, by.plan.recipe.budgets, means)
+            measured = contender.result.measurement
+            stages_ms = measured.stages_ms if measured is not None else {}
+            sized = sizing.size_up(candidate, package, by.calls, by.plan.recipe.budgets, means, stages_ms)
     except MeasureError as error:
         by.progress.warn(f"{candidate.id}: its sizes of memory could not be compared: {error}")
         return contender, None

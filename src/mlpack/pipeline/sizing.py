@@ -58,6 +58,7 @@ def size_up(
     calls: tuple[Path, int],
     budgets: Budgets,
     by: tuple[Packages, Store, Callable[[str], None]],
+    stages_ms: Mapping[str, tuple[float, ...]] | None = None,
 ) -> Sizing:
     """Measure or estimate each size, and propose one.
 
@@ -67,6 +68,7 @@ def size_up(
         calls: The directory of the calls, and how many there are.
         budgets: What a size has to keep.
         by: The build's means.
+        stages_ms: The stages of a request to the package as it is, where there are budgets for them.
 
     Returns:
         The sizes with their problems; not `taken`.
@@ -99,7 +101,8 @@ def size_up(
             words = f"by {held.name}" if held is not None else f"no quota of the processor here ({found})"
             (entry.dir / _RESULT).write_bytes(digest.canonical_json({"quota": words, "timings": timings}))
     taken = json.loads((entry.dir / _RESULT).read_bytes())
-    verdicts = sizing.judge(points_of(candidate.target, sizes, taken["timings"], taken["quota"]), budgets)
+    points = points_of(candidate.target, sizes, taken["timings"], taken["quota"])
+    verdicts = sizing.judge(points, budgets, stages_ms, package.memory_mb)
     proposed_mb = sizing.propose(verdicts)
     return Sizing(candidate_id=candidate.id, sizes=verdicts, proposed_mb=proposed_mb, taken=False, quota=taken["quota"])
 
