@@ -115,3 +115,25 @@ def test_weights_that_are_not_of_their_shape_are_refused(change: dict[str, objec
             setattr(model.graph.initializer[0], field, value)
     with pytest.raises(PassError, match="weights 'b'"):
         files.outline(written(tmp_path, model.SerializeToString()))
+
+
+@pytest.mark.parametrize(
+    ("chain", "operator"),
+    [
+        (("MatMul", "Softmax"), "Softmax"),
+        (("MatMul", "Sigmoid", "Identity", "Cast", "Squeeze"), "Sigmoid"),
+        (("Softmax", "MatMul"), "MatMul"),
+        (("Identity",), ""),
+        (("Softmax", *["Identity"] * 40), ""),
+    ],
+)
+def test_the_operator_behind_an_output_is_found(chain: tuple[str, ...], operator: str) -> None:
+    nodes = [helper.make_node(kind, [f"v{at}"], [f"v{at + 1}"]) for at, kind in enumerate(chain)]
+    nodes.append(helper.make_node("Add", ["v0", "v0"], ["other"]))
+    output = f"v{len(chain)}"
+    ports = [helper.make_tensor_value_info(name, 1, ["n"]) for name in (output, "other")]
+    data = helper.make_model(helper.make_graph(nodes, "g", [], ports)).SerializeToString()
+    assert wire.operator_behind(memoryview(data), output) == operator
+    assert wire.operator_behind(memoryview(data), "other") == "Add"
+    assert wire.operator_behind(memoryview(data), "none") == ""
+    assert wire.operator_behind(memoryview(data)[:-3], output) == ""

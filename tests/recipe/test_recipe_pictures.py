@@ -295,6 +295,25 @@ def test_what_ultralytics_writes_into_a_file_counts(tmp_path: Path) -> None:
     assert pictures.told_by_graph(tmp_path / "yolo.onnx") == {}
 
 
+@pytest.mark.parametrize(
+    ("operator", "said", "activation"),
+    [("Softmax", None, "none"), ("Sigmoid", None, "none"), ("Gemm", None, "softmax"), ("Softmax", "sigmoid", "sigmoid")],
+)
+def test_scores_of_a_graph_are_not_computed_twice(tmp_path: Path, operator: str, said: str | None, activation: str) -> None:
+    import onnx
+    from onnx import helper
+
+    nodes = [helper.make_node(operator, ["x"], ["p"]), helper.make_node("Identity", ["p"], ["scores"])]
+    graph = helper.make_graph(nodes, "g", [], [helper.make_tensor_value_info("scores", 1, ["n", 3])])
+    onnx.save_model(helper.make_model(graph), str(tmp_path / "keras.onnx"))
+    serve = Serve(task="image-classification", activation=said)
+    recipe: Any = SimpleNamespace(root=tmp_path, source=Source(format="onnx", reference="keras.onnx"), serve=serve)
+    signature = Signature(inputs=(spec("x", "n", 32, 32, 3),), outputs=(spec("scores", "n", 3),))
+    task = tasks.settings(recipe, (), signature, tokenized=False)
+    assert task is not None
+    assert task["activation"] == activation
+
+
 def test_keys_become_records() -> None:
     assert ImageKeys(size=224, mean=(0.5,)).record() == Image(size=(224, 224), mean=(0.5,))
     assert ObjectKeys(form="yolo", iou=0.5).record() == Objects(form="yolo", iou=0.5)

@@ -13,6 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
+_NODE, _INPUT, _OUTPUT, _OPERATOR = 1, 1, 2, 4
+_PASSING = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
+_DEPTH = 16
 _METADATA, _KEY, _VALUE = 14, 1, 2
 _METADATA_BYTES = 1 << 20
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
@@ -57,6 +60,30 @@ def metadata(data: memoryview) -> dict[str, str]:
     except (_UnusualFormError, IndexError):
         return {}
     return told
+
+
+def operator_behind(data: memoryview, output: str) -> str:
+    """The operator whose numbers an output of the graph has: `Softmax`; "" where that cannot be told. Operators that give the
+    numbers in another shape or type are looked through."""
+    made: dict[bytes, tuple[str, bytes]] = {}
+    try:
+        for number, _, content, end in _fields(data, 0, len(data)):
+            for inner, _, first, last in _fields(data, content, end) if number == _GRAPH else ():
+                if inner == _NODE:
+                    told = [
+                        (part, bytes(data[begin:stop])) for part, _, begin, stop in _fields(data, first, last) if part <= _OPERATOR
+                    ]
+                    operator = next((value.decode("utf-8", "replace") for part, value in told if part == _OPERATOR), "")
+                    given = next((value for part, value in told if part == _INPUT), b"")
+                    made |= {value: (operator, given) for part, value in told if part == _OUTPUT}
+    except (_UnusualFormError, IndexError):
+        return ""
+    name = output.encode()
+    for _ in range(_DEPTH):
+        operator, name = made.get(name, ("", b""))
+        if operator not in _PASSING:
+            return operator
+    return ""
 
 
 def _graph(data: memoryview, first: int, last: int, larger_than: int, parts: dict[int, Part]) -> list[Bytes]:

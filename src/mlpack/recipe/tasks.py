@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from mlpack.core.files import bounded
 from mlpack.core.records import Recipe, Signature, Step, TensorSpec
 from mlpack.core.serving import Serve
 from mlpack.errors import PassError, RecipeError
+from mlpack.graphs import wire
 from mlpack.passes.export import tasks as heads
 from mlpack.passes.export.pooling import read_pooling
 from mlpack.recipe import pictures, sounds, spans
@@ -75,6 +77,8 @@ _HEADS = {
         )
     },
 }
+_ACTIVATIONS = ("Softmax", "Sigmoid")
+"""Operators of ONNX whose numbers are scores already, as exporters of Keras and Ultralytics leave them in the graph."""
 _LABELS_MOST = 10_000
 """Of a model whose graph does not say how many columns it has."""
 _TOKEN_FILES = ("tokenizer_config.json", "special_tokens_map.json")
@@ -117,6 +121,14 @@ def settings(recipe: Recipe, steps: Sequence[Step], signature: Signature, *, tok
     Raises:
         RecipeError: The recipe names a task, or a key of one, that this model cannot serve.
     """
+    task = _settings(recipe, steps, signature, tokenized=tokenized)
+    if task is None or "activation" not in task or recipe.serve.activation is not None or recipe.source.format != "onnx":
+        return task
+    computed = _operator_behind(recipe.root / recipe.source.reference, task["output"]) in _ACTIVATIONS
+    return {**task, "activation": "none"} if computed else task
+
+
+def _settings(recipe: Recipe, steps: Sequence[Step], signature: Signature, *, tokenized: bool) -> dict[str, Any] | None:
     serve, folder = recipe.serve, folder_of(recipe)
     config = _object(folder / "config.json") if folder else {}
     if serve.task is not None:
@@ -144,6 +156,15 @@ def settings(recipe: Recipe, steps: Sequence[Step], signature: Signature, *, tok
         _refuse_keys(serve)
         return None
     return {"name": name, **read, **_labels(name, serve, config, read, signature), **_tokens(name, folder), **_own(name, serve)}
+
+
+def _operator_behind(path: Path, output: str) -> str:
+    """The operator whose numbers an output of an ONNX file has; "" where that cannot be told."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
+            return wire.operator_behind(view, output)
+    except (OSError, ValueError):
+        return ""
 
 
 def untold(recipe: Recipe, steps: Sequence[Step], signature: Signature) -> str | None:
