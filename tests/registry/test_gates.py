@@ -19,6 +19,8 @@ from mlpack.registry.aliases.policies import Policy
 from mlpack.registry.local import directory
 from mlpack.registry.records import Release
 from mlpack.report.record import BaselineRecord, BuildRecord
+from mlpack.report.record.candidates import StageRecord
+from mlpack.report.record.sizes import SizeRecord, SizingRecord
 from mlpack.report.recording import build_record
 
 POLICY = Policy(subject="minilm:prod")
@@ -72,6 +74,40 @@ def test_an_estimate_counts_only_where_the_alias_accepts_it() -> None:
     )
     assert not accepting["budget.cost_per_million_usd"].ok
     assert "estimated (L4), exceeds" in accepting["budget.cost_per_million_usd"].detail
+
+
+def test_a_package_for_another_memory_is_held_to_its_numbers() -> None:
+    """`memory_mb: auto` compares candidates at one vCPU, and ships for 512 MB, where a call takes longer."""
+    made = record(result("int8", measurement=measurement(accuracy=accuracy(0.0))))
+    stage = {"p50": 8.0, "p95": 9.0, "n": 20}
+    stages = {"infer": StageRecord(**stage), "features": StageRecord(**stage)}
+    made = replace(made, candidates=tuple(replace(one, stages_ms=stages) for one in made.candidates))
+
+    def size(memory_mb: int, times: float, *, measured: bool) -> SizeRecord:
+        return SizeRecord(
+            memory_mb=memory_mb, measured=measured, basis="by hand", threads=1, latency_p50_ms=10 * times,
+            latency_p95_ms=12 * times, latency_n=20, cold_start_ms=80 * times, peak_memory_bytes=90_000_000,
+            cost_per_million_usd=0.5, problems=(),
+        )  # fmt: skip
+
+    def gates(taken: bool, proposed_mb: int = 512, measured: bool = True, **budgets: Any) -> list[Gate]:
+        sizes = (size(512, 3.5, measured=measured), size(1769, 1, measured=True))
+        trail = SizingRecord(candidate=made.chosen or "", proposed_mb=proposed_mb, taken=taken, quota="q", sizes=sizes)
+        return list(budget_gates(replace(made, sizing=trail), replace(POLICY, budgets=Budgets(**budgets))))
+
+    for budgets in ({"latency_p50_ms": 20.0}, {"latency_p95_ms": 20.0}, {"cold_start_ms": 100.0}, {"stages_ms": {"infer": 20.0}}):
+        assert [gate.ok for gate in gates(True, **budgets)] == [False]
+        assert [gate.ok for gate in gates(False, **budgets)] == [True]  # it was only proposed
+        assert [gate.ok for gate in gates(True, 1769, **budgets)] == [True]
+    (gate,) = gates(True, latency_p95_ms=20.0)
+    assert gate.detail == "latency p95 at 512 MB 42.0 ms exceeds the budget of 20 ms (minilm:prod)"
+    (gate,) = gates(True, latency_p99_ms=1e9)
+    assert (gate.ok, gate.detail.startswith("latency p99 at 512 MB is not known")) == (False, True)
+    assert all(gate.ok for gate in gates(True, stages_ms={"infer": 40.0, "features": 9.5}, package_size_bytes=10**9))
+    (gate,) = gates(True, measured=False, latency_p95_ms=50.0)
+    assert not gate.ok
+    assert "latency p95 at 512 MB is estimated (by hand: 42.0 ms), not measured" in gate.detail
+    assert [gate.ok for gate in gates(True, measured=False, latency_p95_ms=50.0, accept_estimates=True)] == [True]
 
 
 def test_an_alias_may_say_how_sure_a_drop_has_to_be() -> None:

@@ -29,7 +29,7 @@ PARALLEL_SHARE = 0.8
 MB_PER_VCPU = 1769
 
 
-_WAITS = ("features",)
+WAITS = ("features",)
 """Stages that wait for others, and take no longer with less processor."""
 
 
@@ -62,7 +62,7 @@ def _slow_stages(stages_ms: Mapping[str, Sequence[float]], budgets: Budgets, slo
     for stage, limit in budgets.stages_ms.items():
         if not (samples := stages_ms.get(stage)):
             continue  # then no size is known to keep it, which the choice has said
-        value = stats.percentile(samples, SHARE) * (1.0 if stage in _WAITS else slower)
+        value = stats.percentile(samples, SHARE) * (1.0 if stage in WAITS else slower)
         if value > limit:
             yield f"stage {stage} p95 {words.ms(value)} is more than the budget of {words.ms(limit)}"
 

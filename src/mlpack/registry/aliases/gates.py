@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mlpack.core import stats
+from mlpack.core.sizes import COMPARED_MB
 from mlpack.core.text import words
-from mlpack.decide import bands
+from mlpack.decide import bands, sizing
 from mlpack.errors import ExitCode, MlpackError, RecipeError, ServiceError
 from mlpack.registry import Place
 from mlpack.registry.aliases.policies import Policy
@@ -22,6 +23,7 @@ from mlpack.report.diff import Change
 from mlpack.report.record import BuildRecord
 from mlpack.report.record import files as record_files
 from mlpack.report.record.candidates import CandidateRecord, EstimateRecord
+from mlpack.report.record.sizes import SizeRecord
 
 _ONE = "the chosen"
 """What the chosen candidates of two builds are both called, so that they are compared whatever their ids are."""
@@ -80,6 +82,16 @@ _ESTIMATED: dict[str, Callable[[EstimateRecord], float]] = {
 }
 """Budgets for which an estimate may stand, and which number of it."""
 
+_AT_SIZE: dict[str, Callable[[SizeRecord], float | None]] = {
+    "latency_p50_ms": lambda size: size.latency_p50_ms,
+    "latency_p95_ms": lambda size: size.latency_p95_ms,
+    "latency_p99_ms": lambda _: None,
+    "cold_start_ms": lambda size: size.cold_start_ms,
+    "peak_memory_bytes": lambda size: size.peak_memory_bytes,
+    "cost_per_million_usd": lambda size: size.cost_per_million_usd,
+}
+"""Budgets whose numbers depend on a function's memory, and where a record has them for each size; a p99 it has of none."""
+
 _MEASURES = {
     "size": "package.size_bytes",
     "latency": "latency_ms.p95",
@@ -115,18 +127,24 @@ def evidence(place: Place, release: Release) -> BuildRecord:
 
 def budget_gates(record: BuildRecord, policy: Policy) -> Iterator[Gate]:
     """The budgets of the alias against the chosen candidate's numbers."""
-    chosen = _chosen(record)
+    chosen, size = _chosen(record), _size(record)
     for key, limit in dataclasses.asdict(policy.budgets).items():
         if limit is None or key in ("accept_estimates", "confidence"):
             continue
         if key == "stages_ms":
-            yield from (_stage_gate(chosen, stage, most, policy) for stage, most in policy.budgets.stages_ms.items())
+            yield from (_stage_gate(record, stage, most, policy) for stage, most in policy.budgets.stages_ms.items())
             continue
         if key == "isa":
             yield _proven_gate(chosen, policy)
             continue
         budget, gate = _BUDGETS[key], f"budget.{key}"
         value, guess = budget.value(chosen), chosen.estimated
+        if size is not None and key in _AT_SIZE:
+            budget, guess = dataclasses.replace(budget, label=f"{budget.label} at {size.memory_mb:,} MB"), None
+            value = _AT_SIZE[key](size)
+            if value is not None and not size.measured:
+                yield _estimate_gate(gate, budget, limit, value, size.basis, policy)
+                continue
         if key == "accuracy_drop" and policy.budgets.confidence is not None:
             yield _sure_gate(gate, chosen, record, policy)
             continue
@@ -144,16 +162,19 @@ def budget_gates(record: BuildRecord, policy: Policy) -> Iterator[Gate]:
         )
 
 
-def _stage_gate(chosen: CandidateRecord, stage: str, limit: float, policy: Policy) -> Gate:
+def _stage_gate(record: BuildRecord, stage: str, limit: float, policy: Policy) -> Gate:
     """The p95 of a request's stage, which a build measures where its recipe has budgets of stages."""
-    gate, label, row = f"budget.stages.{stage}", f"stage {stage} p95", chosen.stages_ms.get(stage)
+    gate, label, row = f"budget.stages.{stage}", f"stage {stage} p95", _chosen(record).stages_ms.get(stage)
     if row is None:
         detail = (
             f"{label} is not known, so the budget of {words.limit(words.ms(limit))} cannot be shown to hold: say budgets.stages"
         )
         return Gate(gate=gate, ok=False, detail=f"{detail} in the recipe ({policy.subject})")
-    shown, bound = words.apart(row.p95, limit, words.ms)
-    fits = row.p95 <= limit
+    value, size = row.p95, _size(record)
+    if size is not None and stage not in sizing.WAITS and (slower := _slower(record, size)) > 1:
+        value, label = value * slower, f"{label} at {size.memory_mb:,} MB"
+    shown, bound = words.apart(value, limit, words.ms)
+    fits = value <= limit
     detail = f"{label} {shown} {'fits' if fits else 'exceeds'} the budget of {bound} ({policy.subject})"
     return Gate(gate=gate, ok=fits, detail=detail)
 
@@ -215,6 +236,21 @@ def regression_gates(live: BuildRecord, record: BuildRecord, policy: Policy) -> 
             outcome += f", which {policy.subject} lets pass"
         detail = " → ".join(diff.both(row)) + f"  {outcome}{f' ({row.why})' if row.why else ''}"
         yield Gate(gate=f"regression.{name}", ok=not worse or name not in policy.refuses, detail=detail)
+
+
+def _size(record: BuildRecord) -> SizeRecord | None:
+    """The memory that the package was built for, where its candidates were compared at another (`memory_mb: auto`): then the
+    candidate's own numbers are not those of what ships."""
+    trail = record.sizing
+    if trail is None or not trail.taken or trail.proposed_mb == COMPARED_MB:
+        return None
+    return next((size for size in trail.sizes if size.memory_mb == trail.proposed_mb), None)
+
+
+def _slower(record: BuildRecord, size: SizeRecord) -> float:
+    """How many times longer a call takes at a size than where its stages were measured."""
+    there = [each.latency_p50_ms for each in record.sizing.sizes if each.memory_mb == COMPARED_MB] if record.sizing else []
+    return size.latency_p50_ms / there[0] if there and there[0] > 0 else 1.0
 
 
 def _chosen(record: BuildRecord) -> CandidateRecord:
