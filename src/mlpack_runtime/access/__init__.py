@@ -173,8 +173,8 @@ def _hook(name: str, settings: "Mapping[str, Any]", *, hooks: bool) -> "Identify
             raise RequestError(str(error) or "not allowed", 403, "Forbidden") from error
         except ValueError as error:
             raise RequestError(str(error) or "unknown credentials", 401, "Unauthorized") from error
-        except Exception as error:
-            raise own.failure(error, "authorize") from error
+        except Exception as error:  # whose words a stranger would read: they may name a database, or a user of it
+            raise own.failure_of("authorize", f"failed with a {type(error).__name__}: the log says which") from error
         if outcome is False:
             raise RequestError("unknown credentials", 401, "Unauthorized")
         if outcome is not None and not isinstance(
