@@ -103,6 +103,21 @@ def test_reference_names_every_key_pass_target_metric_and_code() -> None:
         assert f"| {int(code)} | {meaning} |" in page("exit-codes.md")
 
 
+def test_every_mapping_of_the_recipe_has_its_table() -> None:
+    section, promised = "", []
+    for line in page("recipe.md").partition("<!-- end of generated: keys -->")[0].splitlines():
+        section = line.strip("#` ") if line.startswith("## ") else section
+        if key := re.match(r"\| `(\w+)` \|[^|]*mapping, below", line):
+            promised.append(key[1] if section == "Keys" else f"{section}.{key[1]}")
+    assert "serve.image" in promised
+    assert [name for name in promised if f"\n## `{name}`\n" not in page("recipe.md")] == []
+
+
+def test_no_default_has_another_unit_than_recipes_write() -> None:
+    for row in re.findall(r"^\| `\w+` \| (?:size|duration) \| (.*?) \|", page("recipe.md"), re.MULTILINE):
+        assert row == "" or re.search(r"[A-Za-z]`$", row)
+
+
 def test_reference_has_every_command_with_all_its_options() -> None:
     text = page("commands.md")
     for name, command in commands(cli, "mlpack"):

@@ -43,6 +43,7 @@ PARTS: dict[tuple[str, str], Callable[[], Iterator[str]]] = {
     ("docs/metrics.md", "metrics"): tables.metrics,
     ("docs/passes.md", "passes"): tables.passes,
     ("docs/recipe.md", "keys"): tables.recipe_keys,
+    ("docs/recipe.md", "models"): tables.several_keys,
     ("docs/registry.md", "modules"): lambda: architecture.modules(ROOT, "registry"),
     ("docs/targets.md", "targets"): tables.targets,
     ("docs/targets.md", "licences"): tables.licences,

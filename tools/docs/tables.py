@@ -15,6 +15,7 @@ from mlpack.evaluation.metrics import METRICS
 from mlpack.passes import PASSES, Pass
 from mlpack.pipeline.estimates.devices import DEVICES, Device
 from mlpack.recipe import reader
+from mlpack.recipe.serve.models import ModelsKeys
 from mlpack.report.record import schema
 from mlpack.targets import TARGETS, Limit, licenses
 
@@ -26,6 +27,8 @@ _SECTIONS = {
     "budgets": "BudgetKeys",
     "search": "SearchKeys",
     "serve": "ServeKeys",
+    "serve.image": "ImageKeys",
+    "serve.objects": "ObjectKeys",
     "serve.sound": "SoundKeys",
     "serve.authorize": "AuthorizeKeys",
     "serve.authorize.api_keys": "ApiKeyKeys",
@@ -33,6 +36,7 @@ _SECTIONS = {
     "serve.authorize.limits": "LimitKeys",
     "serve.cors": "CorsKeys",
     "serve.urls": "UrlKeys",
+    "serve.weights": "WeightKeys",
     "serve.features": "FeatureKeys",
     "serve.cache": "CacheKeys",
     "serve.log": "LogKeys",
@@ -62,6 +66,11 @@ def recipe_keys() -> Iterator[str]:
     for title, name in _SECTIONS.items():
         yield f"## `{title}`\n"
         yield from keys(_schema()["$defs"][name])
+
+
+def several_keys() -> Iterator[str]:
+    """Every key of a recipe that puts built packages together, but its targets, which have a page of their own."""
+    yield from keys(ModelsKeys.model_json_schema())
 
 
 def metrics() -> Iterator[str]:

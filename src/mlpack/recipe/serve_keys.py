@@ -33,8 +33,8 @@ class ServeKeys(Keys):
     )
     requirements: Annotated[tuple[Text, ...], Field(min_length=1)] | None = Field(
         default=None,
-        description="distributions that the hooks import, as pip names them (`pillow`, `numpy>=2`), or files of them "
-        "(`./requirements.txt`): wheels alone, pinned in mlpack.lock",
+        description="distributions that the hooks import, as pip writes them (`pillow`, `numpy>=2`), or files that list them "
+        "(`./requirements.txt`): only wheels, pinned in mlpack.lock",
     )
     slim: bool = Field(
         default=True,
@@ -90,6 +90,8 @@ class ServeKeys(Keys):
     weights: WeightKeys | None = Field(
         default=None, description="weights outside the package, fetched by digest at each start; without it they lie in the package"
     )
-    features: FeatureKeys | None = Field(default=None, description="features of the ids in a request, from a DynamoDB table")
-    cache: CacheKeys | None = Field(default=None, description="outputs kept by model and inputs, in memory and in a table")
+    features: FeatureKeys | None = Field(
+        default=None, description="a request brings ids, and their features come from a DynamoDB table"
+    )
+    cache: CacheKeys | None = Field(default=None, description="answers that are kept for equal inputs, in memory and in a table")
     log: LogKeys | None = Field(default=None, description="a sample of requests and answers, to S3 or Firehose")

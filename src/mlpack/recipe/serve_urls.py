@@ -52,20 +52,25 @@ class UrlKeys(Keys):
     """Pictures and sounds that a request names by a URL."""
 
     hosts: Annotated[tuple[Annotated[Text, AfterValidator(host)], ...], Field(min_length=1, max_length=100)] = Field(
-        description="hosts that are fetched from: `images.example.org`; `*.example.org` for all below it; `:8443` behind it for "
-        "another port"
+        description="hosts that are fetched from: `images.example.org`; `*.example.org` for all below it; `:8443` after a name "
+        "for another port"
     )
     max_bytes: Annotated[Size, Field(ge=1)] = Field(
-        default=10 << 20, description="bytes behind all URLs of one request [10MiB; never more than a request's body may have]"
+        default=10 << 20,
+        json_schema_extra={"default": "10MiB"},
+        description="bytes behind all URLs of one request; never more than a request's body may have",
     )
     timeout: Annotated[Duration, Field(gt=0, le=300_000)] = Field(
-        default=10_000.0, description="time for all URLs of one request, from the resolver to the last byte [10s]"
+        default=10_000.0,
+        json_schema_extra={"default": "10s"},
+        description="time for all URLs of one request, from the name's resolution to the last byte",
     )
     redirects: Annotated[int, Field(ge=0, le=10)] = Field(
-        default=3, description="how often a host may lead on, each time to a host of the list [3]"
+        default=3, description="how many redirects are followed, each to a host of the list"
     )
     schemes: Annotated[tuple[Literal["https", "http"], ...], Field(min_length=1)] = Field(
-        default=("https",), description="schemes that are fetched: https, and http where somebody on the way may read and change it"
+        default=("https",),
+        description="schemes that are fetched: `https`, and `http`, which anybody on the way can read and change",
     )
 
     def record(self) -> Urls:

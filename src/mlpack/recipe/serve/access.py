@@ -77,13 +77,14 @@ class ApiKeyKeys(Keys):
 
     header: Header = Field(default="x-api-key", description="the header that has the key; `authorization`: as `Bearer KEY`")
     digests: Digests | None = Field(
-        default=None, description="sha256 of each key in hex: a list, or tenants with theirs (`{team-a: 9f86...}`)"
+        default=None, description="sha256 of each key in hex: a list, or a mapping by tenant (`{team-a: 9f86...}`)"
     )
     env: Text | None = Field(
-        default=None, description="a variable of the function or process with more of them, `tenant=digest` or a digest each"
+        default=None,
+        description="an environment variable with more of them, separated by spaces or commas: `tenant=digest`, or a digest",
     )
     file: Text | None = Field(
-        default=None, description="a file with more: one beside the recipe is read by the build, an absolute path at each start"
+        default=None, description="a file with more: the build reads one beside the recipe; an absolute path is read at each start"
     )
 
 

@@ -31,17 +31,17 @@ class FeatureKeys(Keys):
     )
     defaults: dict[Name, Default] = Field(
         default_factory=dict,
-        description="by attribute, what is taken where it is missing or late; null is NaN. Without one the request is refused",
+        description="values of attributes that are missing or late; null is NaN. Where there is none, the request is refused",
     )
     deadline: Annotated[Duration, Field(gt=0, le=60_000)] = Field(
-        default=40.0, description="time for all features of a request [40ms]"
+        default=40.0, json_schema_extra={"default": "40ms"}, description="time for all features of a request"
     )
     keep: Annotated[Duration, Field(gt=0)] | None = Field(
         default=None, description="how long an item is kept in memory; without it not at all"
     )
     latency: Annotated[Duration, Field(gt=0)] | None = Field(
         default=None,
-        description="what the table takes, as you measured it: a build waits so long in its place, and holds budgets.stages to it",
+        description="how long the table takes, as you measured it: a build waits that long instead, and `budgets.stages` counts it",
     )
 
     def record(self) -> Features:
@@ -63,8 +63,12 @@ class FeatureKeys(Keys):
 class CacheKeys(Keys):
     """Outputs kept by the model's version and a digest of its inputs."""
 
-    memory: Size = Field(default=32_000_000, description="bytes of outputs that an instance keeps [32MB]")
-    ttl: Annotated[Duration, Field(gt=0)] = Field(default=3_600_000.0, description="how old an answer may be [60min]")
+    memory: Size = Field(
+        default=32_000_000, json_schema_extra={"default": "32MB"}, description="bytes of outputs that an instance keeps"
+    )
+    ttl: Annotated[Duration, Field(gt=0)] = Field(
+        default=3_600_000.0, json_schema_extra={"default": "60min"}, description="how old an answer may be"
+    )
     table: Annotated[Text, Field(max_length=1024)] | None = Field(
         default=None, description="a DynamoDB table that all instances share: key `id`, TTL attribute `expires`"
     )
@@ -83,9 +87,9 @@ class LogKeys(Keys):
     to: Annotated[Text, Field(pattern=r"^(s3://[^/]+(/.*)?|firehose://[^/]+)$")] = Field(
         description="`s3://BUCKET/PREFIX` or `firehose://STREAM`"
     )
-    sample: Annotated[float, Field(ge=0, le=1)] = Field(description="the share of requests, told by their trace ids")
+    sample: Annotated[float, Field(ge=0, le=1)] = Field(description="the share of requests, 0 to 1; the trace id decides which")
     redact: Text | None = Field(
-        default=None, description="`module:function`: from a line's object to what may be written of it, or None for nothing"
+        default=None, description="`module:function` that takes a line's object and returns what is written, or None for nothing"
     )
 
     def record(self) -> PredictionLog:

@@ -17,10 +17,10 @@ class ModelsKeys(Keys):
 
     name: ModelName = Field(description="the package's name")
     models: Annotated[dict[ModelName, Text], Field(min_length=1, max_length=100)] = Field(
-        description="directories of builds, or of packages, by the names under which callers reach their models"
+        description="directories that builds left, or of packages, by the names that callers use"
     )
     default: Text | None = Field(default=None, description="the model of requests that name none [the first]")
     memory: Size | None = Field(
-        default=None, description="the most that models in memory have together, in bytes of their files [0.7 of the memory]"
+        default=None, description="the most that the models in memory may have together, counted by their files [0.7 of the memory]"
     )
     tags: dict[Text, Text] = Field(default_factory=dict, description="carried into the release")

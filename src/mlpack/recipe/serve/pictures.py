@@ -24,23 +24,23 @@ class ImageKeys(Keys):
     )
     fit: Literal["stretch", "crop", "pad"] | None = Field(
         default=None,
-        description="how a picture gets that size: `stretch`; `crop`: the shorter side first, then the middle; `pad`: whole, with "
-        "gray around it, as YOLO has it [stretch]",
+        description="how a picture gets that size: `stretch`; `crop`: its shorter side is resized, then the middle cut out; `pad`: "
+        "it is resized whole, with gray around it, as YOLO has it [stretch]",
     )
     resample: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = Field(
-        default=None, description="how pixels are put together [bilinear]"
+        default=None, description="the filter that resizes [bilinear]"
     )
     scale: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
         default=None,
         description="the factor from bytes to the model's numbers, before mean and std [1/255; 1 where it takes bytes]",
     )
-    mean: _Numbers | None = Field(default=None, description="what is taken off, by channel, after scale [0]")
-    std: _Numbers | None = Field(default=None, description="what it is divided by, by channel [1]")
+    mean: _Numbers | None = Field(default=None, description="what is subtracted, by channel, after scale [0]")
+    std: _Numbers | None = Field(default=None, description="what the rest is divided by, by channel [1]")
     channels: Literal["rgb", "bgr", "gray"] | None = Field(
-        default=None, description="the channels and their order [rgb, or gray of one]"
+        default=None, description="the channels and their order [rgb; gray where the input has one]"
     )
     layout: Literal["nchw", "nhwc"] | None = Field(
-        default=None, description="where the input's channels are; required where its shape does not tell"
+        default=None, description="the input's axes: channels first or last; required where its shape does not tell"
     )
 
     def record(self) -> Image:
@@ -52,22 +52,23 @@ class ObjectKeys(Keys):
     """What a detector's outputs mean. The form, and outputs by their names."""
 
     form: Literal["detr", "focal", "yolo", "anchors", "lists", "rows"] = Field(
-        description="`detr`: a softmax over labels and no object; `focal`: a sigmoid for each label; `yolo`: one output, of which "
-        "an axis has `4 + labels`; `anchors`: boxes and scores of SSD and RetinaNet; `lists`: boxes, scores and classes that the "
+        description="`detr`: a softmax over the labels and 'no object'; `focal`: a sigmoid for each label; `yolo`: one output with "
+        "an axis of `4 + labels`; `anchors`: boxes and scores of SSD and RetinaNet; `lists`: boxes, scores and classes that the "
         "graph chose; `rows`: the same in one output of six columns"
     )
     boxes: Text | None = Field(default=None, description="the output with boxes; required where more than one could be meant")
     scores: Text | None = Field(default=None, description="the output with scores")
-    classes: Text | None = Field(default=None, description="of `lists`: the output with numbers of labels")
+    classes: Text | None = Field(default=None, description="of `lists`: the output with the labels' numbers")
     coordinates: Literal["xyxy", "yxyx", "cxcywh", "xywh"] | None = Field(
-        default=None, description="what a box is [cxcywh of detr, focal and yolo; else xyxy]"
+        default=None, description="what a box's four numbers are [cxcywh of detr, focal and yolo; else xyxy]"
     )
     relative: bool | None = Field(
-        default=None, description="whether boxes are parts of the input instead of its pixels [true of detr and focal; else false]"
+        default=None,
+        description="whether boxes are fractions of the input's sides, not pixels [true of detr and focal; else false]",
     )
     objectness: bool | None = Field(
         default=None,
-        description="of `yolo`: whether a fifth column says that there is something at all, as in YOLOv5 to v7 [false]",
+        description="of `yolo`: whether a fifth column has the score of any object at all, as in YOLOv5 to v7 [false]",
     )
     iou: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None,

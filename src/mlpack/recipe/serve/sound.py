@@ -29,14 +29,14 @@ class SoundKeys(Keys):
     normalize: bool | None = Field(
         default=None, description="whether a waveform gets mean 0 and variance 1, or filter banks mean and std [true]"
     )
-    mean: _Number | None = Field(default=None, description="of filter banks: what is taken off [-4.2677393, AudioSet's]")
+    mean: _Number | None = Field(default=None, description="of filter banks: what is subtracted [-4.2677393, AudioSet's]")
     std: Annotated[_Number, Field(gt=0)] | None = Field(
-        default=None, description="of filter banks: twice this is what they are divided by [4.5689974, AudioSet's]"
+        default=None, description="of filter banks: they are divided by twice this [4.5689974, AudioSet's]"
     )
     window: Annotated[Duration, Field(ge=1_000, le=600_000)] | None = Field(
         default=None,
-        description="sound that the model hears at a time: recognition reads longer ones in windows, classification of waveforms "
-        "refuses them [30s]",
+        description="the longest sound that the model gets at once: recognition reads longer ones in windows, classification of "
+        "waveforms refuses them [30s]",
     )
 
     def record(self) -> Sound:

@@ -29,16 +29,18 @@ class WeightKeys(Keys):
     """Weights outside the package, which each process fetches when it starts."""
 
     source: Annotated[Text, AfterValidator(_address)] = Field(
-        alias="from", description="where they are put, under their digest: `s3://bucket/prefix`, or `https://host/prefix`"
+        alias="from", description="where you put them, under their digest: `s3://bucket/prefix`, or `https://host/prefix`"
     )
     cache: Annotated[tuple[Annotated[Text, AfterValidator(_directory)], ...], Field(min_length=1, max_length=8)] = Field(
-        default=("/tmp",), description="directories that are looked in, by precedence, and `memory`"
+        default=("/tmp",),
+        description="where a process looks for them and keeps them: directories, the first one first, and `memory`",
     )
     cache_size: Size | None = Field(
-        default=None, description="the most that one directory may hold of weights; the least recently used go [what has room]"
+        default=None,
+        description="the most that weights may take in one directory; the least recently used are removed [all the room there is]",
     )
     when: Literal["always", "too-large"] = Field(
-        default="always", description="`too-large`: only where the package would exceed its target's limit with them"
+        default="always", description="`too-large`: only where the package with its weights would exceed its target's limit"
     )
 
     def record(self) -> OutsideWeights:
