@@ -202,6 +202,7 @@ def _form(body: bytes, boundary: bytes, kind: str, limits: "Limits") -> "dict[st
     most, at = min(_PARTS, limits.rows + 64), len(mark)
     files: Files = []
     value: dict[str, Any] = {}
+    lists, texts_bytes = set[str](), 0
     for _ in range(most):
         if whole[at : at + 2] == b"--":
             if whole[at + 2 :].strip(b"\r\n"):
@@ -216,13 +217,23 @@ def _form(body: bytes, boundary: bytes, kind: str, limits: "Limits") -> "dict[st
             raise RequestError(f"a part of the form has no headers, or more than {_HEADER_BYTES} bytes of them")
         if end < 0:
             raise RequestError("the form ends in the middle of a part: its last boundary is missing")
-        _take(whole[at:head].decode("utf-8", "replace"), whole[head + 4 : end], value, files)
+        name, stated, is_file = _told(whole[at:head].decode("utf-8", "replace"))
+        data = whole[head + 4 : end]
+        if is_file:
+            if not data:
+                raise RequestError(f"the form's file {quoted(name)} is empty")
+            files.append((name, data))
+        else:
+            texts_bytes += len(data)  # they are read as JSON is, which takes many times its bytes
+            if texts_bytes > limits.json_bytes:
+                raise too_large("json_bytes", "bytes of the form's fields that are no files:", texts_bytes, limits)
+            _take(name, stated, data, value, lists)
         at = end + len(mark)
     raise RequestError(f"the form has more than {most} parts", 413, "PayloadTooLarge")
 
 
-def _take(head: str, data: bytes, value: "dict[str, Any]", files: "Files") -> None:
-    """One part: a file, or a field of text."""
+def _told(head: str) -> "tuple[str, str, bool]":
+    """What a part says of itself: its name, its type of content, and whether it is a file."""
     lines = [line.partition(":") for line in head.split("\r\n") if line]
     headers = {name.strip().lower(): text.strip() for name, _, text in lines}
     disposition, _, parameters = headers.get("content-disposition", "").partition(";")
@@ -234,11 +245,12 @@ def _take(head: str, data: bytes, value: "dict[str, Any]", files: "Files") -> No
     if coding not in _CODED:
         raise RequestError(f"the form's field {quoted(name)} is in {quoted(coding)}; send its bytes as they are")
     stated = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if "filename" in told or "filename*" in told or stated in _BYTES or stated.partition("/")[0] in KINDS:
-        if not data:
-            raise RequestError(f"the form's file {quoted(name)} is empty")
-        files.append((name, data))
-        return
+    named = "filename" in told or "filename*" in told
+    return name, stated, named or stated in _BYTES or stated.partition("/")[0] in KINDS
+
+
+def _take(name: str, stated: str, data: bytes, value: "dict[str, Any]", lists: "set[str]") -> None:
+    """A field of text. `lists`: names that came more than once."""
     if name in value and not name.endswith("[]"):
         raise RequestError(f"the form has the field {quoted(name)} twice")
     try:
@@ -248,8 +260,11 @@ def _take(head: str, data: bytes, value: "dict[str, Any]", files: "Files") -> No
     read = _simple(text, name) if stated == "application/json" or _looks_simple(text) else text
     if name not in value:
         value[name] = read
+    elif name in lists:
+        value[name].append(read)
     else:  # as clients write a list: OpenAI's `timestamp_granularities[]`
-        value[name] = [*(value[name] if type(value[name]) is list else [value[name]]), read]
+        lists.add(name)
+        value[name] = [value[name], read]
 
 
 def _looks_simple(text: str) -> bool:

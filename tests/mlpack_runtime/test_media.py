@@ -127,6 +127,26 @@ def test_damaged_forms_are_refused(body: bytes, message: str) -> None:
     assert message in refusal(lambda: media.read(FORM, body, "image", LIMITS))
 
 
+def test_fields_of_a_form_are_bounded_as_json_is() -> None:
+    limits = Limits({"MLPACK_LIMIT_JSON_BYTES": "100"}, {})
+    large = file("a", JPEG + bytes(5000))
+    few = form(large, *[field(name, "[[],[]]") for name in ("b", "c", "d[]", "d[]")])
+    assert media.read(FORM, few, "image", limits) == {
+        "image": JPEG + bytes(5000),
+        "b": [[], []],
+        "c": [[], []],
+        "d[]": [[[], []], [[], []]],
+    }
+    for fields in (
+        [field("b", "[" + "[]," * 40 + "[]]")],
+        [field(str(at), "[[],[]]") for at in range(20)],
+        [field("b", 101 * "x")],
+    ):
+        with pytest.raises(RequestError, match="MLPACK_LIMIT_JSON_BYTES") as caught:
+            media.read(FORM, form(large, *fields), "image", limits)
+        assert caught.value.status == 413
+
+
 def test_boundaries_are_bounded() -> None:
     for boundary in ("", "boundary=", f"boundary={71 * 'x'}", 'boundary="x '):
         headers = {"content-type": f"multipart/form-data; {boundary}"}
