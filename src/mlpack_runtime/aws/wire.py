@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _HEAD_BYTES = 1 << 16
+_HEX = frozenset(b"0123456789abcdefABCDEF")
 _CHUNK_BYTES = 1 << 18
 _BUNDLES = ("/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem")
 _CONTEXT: "list[tuple[str, Any]]" = []
@@ -152,11 +153,13 @@ class Connection:
         status, headers = self._head(until)
         while 100 <= status < 200:
             status, headers = self._head(until)
-        length, ends = headers.get("content-length"), False
+        length, ends, coding = headers.get("content-length"), False, headers.get("transfer-encoding", "").lower()
         if method == "HEAD" or status in (204, 304):
             body = b""
-        elif headers.get("transfer-encoding", "").lower() == "chunked":
+        elif coding == "chunked":
             body = self._chunks(until, most)
+        elif coding:
+            raise ValueError(f"Transfer-Encoding {coding[:20]!r}")
         elif length is not None:
             if not length.isascii() or not length.isdecimal():
                 raise ValueError(f"Content-Length {length[:20]!r}")
@@ -206,7 +209,7 @@ class Connection:
     def _chunks(self, until: float, most: int) -> bytes:
         parts: list[bytes] = []
         total = 0
-        while size := int(self._line(b"\r\n", until).partition(b";")[0][:16], 16):
+        while size := _of_hex(self._line(b"\r\n", until).partition(b";")[0].strip()):
             total += size
             _bounded(total, most)
             parts.append(self._take(size, until))
@@ -225,6 +228,12 @@ def _bounded(size: int, most: int) -> int:
     if not 0 <= size <= most:
         raise ValueError(f"{size} bytes, and {most} are read at most")
     return size
+
+
+def _of_hex(digits: bytes) -> int:
+    if not digits or len(digits) > 16 or not _HEX.issuperset(digits):  # `int` takes signs and underscores, too
+        raise ValueError(f"a chunk of {digits[:20]!r} bytes")
+    return int(digits, 16)
 
 
 def _left(until: float) -> float:
