@@ -15,6 +15,7 @@ when it fails, which may quote what it was to hide.
 
 import hashlib
 import os
+import sys
 from _thread import allocate_lock
 from binascii import b2a_base64
 from time import gmtime, monotonic, strftime, time
@@ -159,10 +160,9 @@ class PredictionLog:
             return [self._file(key, item) for item in value]
         if type(value) not in (str, dict):  # of a list of samples, each
             return value
-        from mlpack_runtime import media
-
+        __import__("mlpack_runtime.media")  # by name: only packages that read files have it
         try:
-            return media.content(value, key, self._limits)
+            return sys.modules["mlpack_runtime.media"].content(value, key, self._limits)
         except RequestError:
             return value
 
