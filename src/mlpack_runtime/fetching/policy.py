@@ -74,8 +74,13 @@ class Policy:
         """
         if len(url) > LONGEST_URL:
             raise RequestError(f"the URL has {len(url)} characters; at most {LONGEST_URL} are taken")
-        if "\\" in url or url != url.strip(" ") or any(ord(char) < 32 or ord(char) == 127 for char in url):
-            raise RequestError("the URL has control characters, backslashes, or spaces around it: send it as browsers show it")
+        if (
+            "\\" in url
+            or url != url.strip(" ")
+            or any(ord(char) < 32 or ord(char) == 127 or "\ud800" <= char <= "\udfff" for char in url)
+        ):
+            what = "control characters, backslashes, halves of surrogate pairs, or spaces around it"
+            raise RequestError(f"the URL has {what}: send it as browsers show it")
         shown = quoted(url) if beside is None else "what the URL leads on to"  # which may be a name of a network of its own
         try:
             parts = urlsplit(url if beside is None else urljoin(beside.url(), url))
