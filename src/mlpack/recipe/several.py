@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from mlpack.core import digest, yaml_positions
 from mlpack.core.digest import Digest
 from mlpack.core.records import Target
+from mlpack.core.sizes import AUTO
 from mlpack.core.yaml_positions import Place, Positions, Problem
 from mlpack.errors import RecipeError
 from mlpack.recipe.tables import Structurer, tables
@@ -73,6 +74,10 @@ def load(path: Path, targets: Targets | None = None) -> SeveralRecipe:
         chosen = Structurer(*tables(None, targets), say).targets(written)
         if len(chosen) > 1:
             say(("targets",), f"one package is for one target: {' or '.join(target.id for target in chosen)}")
+        for target in chosen:
+            if getattr(target.config, "memory_mb", None) == AUTO:
+                why = "is decided by measuring one model, and nothing is measured here: give a number with room for all"
+                say(("targets", target.kind, "memory_mb"), f"auto {why}")
     if problems or keys is None:
         raise document.positions.listed(problems)
     return SeveralRecipe(
