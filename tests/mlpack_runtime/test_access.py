@@ -460,6 +460,9 @@ def test_a_containers_health_may_be_closed_and_metrics_are(server: Server, opene
     from mlpack_runtime.serving.prometheus import Metrics
 
     server.metrics = Metrics()
+    assert send(server, "GET", "/metrics")[0] == 200
+    server.hides_metrics = True  # until it is known who may see them
+    assert [send(server, "GET", path)[0] for path in ("/metrics", "/v2/health/live", "/ping")] == [503, 200, 503]
     server.service = opened(authorize=KEYS)
     assert send(server, "GET", "/metrics")[0] == 401
     assert send(server, "GET", "/metrics", x_api_key=KEY)[0] == 200

@@ -262,6 +262,8 @@ def host(
         settings = read(os.environ, packaged.get("worker") or {})
         Limits(os.environ, packaged)  # what is wrong with them is said as of other settings, before a large model loads
         process = make(settings)
+        if (authorize := packaged.get("authorize")) is not None:
+            process.server.hides_metrics = "metrics" not in authorize.get("public", ())
         if packaged.get("cors"):
             from mlpack_runtime.access.cors import Cors
 

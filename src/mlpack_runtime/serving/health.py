@@ -51,6 +51,8 @@ class Server:
         self.admission = Admission()
         self.cors: Cors | None = None
         """Which origins' pages may read the answers; before the model is there, too."""
+        self.hides_metrics = False
+        """Whether they are for callers that are known: before the model is there, nobody is."""
         self.gzip_bytes = 0
         """Answers from this length are compressed for whoever reads that; 0: none."""
         self.metrics: Metrics | None = None
@@ -108,6 +110,8 @@ class Server:
     def _stranger(self, head: Request) -> "Answer | None":
         """The refusal of a request that this package lets only callers ask whom it knows; None for one that it answers."""
         access = self.service.access if self.service else None
+        if self.service is None and self.hides_metrics and self._is_metrics(head.path):
+            return self.refuse(RequestError(self.ready() or "not ready", 503, "NotReady"), head)
         try:
             if access is not None:
                 access.check(head.method, head.path, head.headers)
