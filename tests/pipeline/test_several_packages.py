@@ -155,6 +155,7 @@ def test_a_recipe_of_packages(tmp_path: Path) -> None:
         ("name: shop\nmodels: {a: x}\ntargets: {lambda-zip: , container: }\n", "one package is for one target"),
         ("name: shop\nmodels: {a: x}\ntargets: {lambda-zap: }\n", "lambda-zap"),
         ("models: {a: x}\ntargets: {lambda-zip: }\n", "name: is required"),
+        ("name: shop\nmodels: {a: x}\ntarget: {lambda-zip: }\n", "did you mean 'targets'? (known: name, models, default, targets"),
         ("name: shop\nmodels: {a: x}\ntargets: {lambda-zip: {memory_mb: auto}}\n", ":3: targets.lambda-zip.memory_mb: auto is"),
     ],
 )

@@ -66,7 +66,7 @@ def build(path: Path, store: Store, options: Options, console: Progress) -> Buil
     output.check(out)
     base = _base(recipe, store, options)
     python = pack.python_of(recipe.target, base, store.root / care.BASES)
-    with store.scratch() as work, console.step(f"build {recipe.name}: {len(recipe.models)} models"):
+    with store.scratch() as work, console.step(f"build {recipe.name}: {words.count(len(recipe.models), 'model')}"):
         members = _members(recipe, work / "members", python)
         names = (recipe.name, recipe.default)
         together = several.together(members, recipe.target, names, recipe.memory_bytes, work / "trees")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack.core import digest, yaml_positions
 from mlpack.core.digest import Digest
+from mlpack.core.entrypoint import suggestion
 from mlpack.core.records import Target
 from mlpack.core.sizes import AUTO
 from mlpack.core.yaml_positions import Place, Positions, Problem
@@ -103,7 +104,10 @@ def _keys(written: Any, say: Any) -> Any:
     read = validated(ModelsKeys, {key: value for key, value in written.items() if key != "targets" and value is not None})
     if isinstance(read, list):
         for error in read:
-            say(error["loc"], wording(error, ModelsKeys))
+            place, message = error["loc"], wording(error, ModelsKeys)
+            if len(place) == 1 and place[0] not in KEYS:  # `targets` is read apart
+                message = f"unknown key{suggestion(str(place[0]), KEYS)} (known: {', '.join(KEYS)})"
+            say(place, message)
         return None
     keys: Any = read
     if keys.default is not None and keys.default not in keys.models:
