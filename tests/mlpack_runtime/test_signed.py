@@ -325,9 +325,10 @@ def test_a_containers_role_is_asked_once_and_renewed(alone: pytest.MonkeyPatch, 
     assert all(b"x-amz-security-token: t" in request for request in sent)
 
 
-def test_a_roles_token_goes_nowhere_else(alone: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("host", ["example.com", "127.0.0.1.example.com", "127.example", "169.254.170.20", "localhost.example.com"])
+def test_a_roles_token_goes_nowhere_else(alone: pytest.MonkeyPatch, host: str) -> None:
     alone.delenv("AWS_ACCESS_KEY_ID")
-    alone.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://example.com/role")
+    alone.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://{host}/role")
     with pytest.raises(AwsError, match="neither this machine nor the platform"):
         credentials.provide()
 

@@ -68,7 +68,8 @@ def _container() -> Credentials:
     relative = os.environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
     address = f"http://{_TASKS_HOST}{relative}" if relative else os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"]
     scheme, host, _, _ = split_url(address)
-    if scheme == "http" and host not in _LOCAL_HOSTS and not host.startswith("127."):
+    is_loopback = host.startswith("127.") and host.replace(".", "").isdecimal()  # and no name that begins so
+    if scheme == "http" and host not in _LOCAL_HOSTS and not is_loopback:
         raise ValueError(f"AWS_CONTAINER_CREDENTIALS_FULL_URI names {host}, which is neither this machine nor the platform")
     headers = {"accept": "application/json"}
     token = os.environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN", "")
