@@ -62,6 +62,17 @@ def test_compile_tree_names_every_invalid_file(tmp_path: Path) -> None:
         bytecode.compile_tree(tmp_path, running(), "/var/task")
 
 
+def test_what_no_compiler_takes_may_go_without_bytecode(tmp_path: Path) -> None:
+    """Generated code is as deep as its generator likes; wheels hold templates, and texts of other Pythons."""
+    texts = {"deep": "x = " + "1+" * 60_000 + "1\n", "template": "{{ name }} = 1 2\n", "nul": "x = 1\0\n", "fine": "x = 1\n"}
+    texts["nested"] = "x = " + "[" * 5_000 + "]" * 5_000 + "\n"
+    for name, text in texts.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    assert bytecode.compile_tree(tmp_path, running(), "/var/task/site", lenient=True) == 1
+    with pytest.raises(PackError, match=r"(?s)deep\.py.*nested\.py.*nul\.py.*template\.py"):
+        bytecode.compile_tree(tmp_path, running(), "/var/task/site")
+
+
 def test_interpreter_of_this_version_is_this_one() -> None:
     found = bytecode.interpreter(PYTHON)
     assert found is not None

@@ -45,10 +45,10 @@ for folder, folders, names in os.walk("."):
             source = stream.read()
         try:
             code = compile(source, prefix + path[1:], "exec", dont_inherit=True, optimize=0)
-        except (SyntaxError, ValueError) as error:
+            code = marshal.dumps(marshal.loads(marshal.dumps(code)))
+        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
             problems.append(f"{path[2:]}: {error}")
             continue
-        code = marshal.dumps(marshal.loads(marshal.dumps(code)))
         os.makedirs(os.path.join(folder, "__pycache__"), exist_ok=True)
         target = os.path.join(folder, "__pycache__", f"{name[:-3]}.{sys.implementation.cache_tag}.pyc")
         with open(target, "wb") as stream:
