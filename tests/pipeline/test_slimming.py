@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlpack.errors import PackError
-from mlpack.pipeline.packing.slimming import slim_unknown
+from mlpack.pipeline.packing.slimming import contested, slim_unknown
 
 METADATA = """Metadata-Version: 2.4
 Name: Demo_Kit
@@ -146,6 +146,16 @@ def test_nothing_that_an_installer_wrote_of_its_machine_ships(tmp_path: Path, sl
     assert not {f"site/{path}" for path in here} & set(made.paths)
     assert "site/bin/tool" in made.paths
     assert not [path for path in made.paths if b"/home/me" in (tmp_path / "out" / path).read_bytes()]
+
+
+def test_a_record_may_name_what_it_likes(tmp_path: Path) -> None:
+    tree = installed(tmp_path / "tree", KIT)
+    (tmp_path / "outside.py").write_text("")
+    for name, told in (("first-1", "a"), ("second-1", "b")):
+        rows = ("kit/core.py", "../outside.py", str(tmp_path / "outside.py"), "kit/../kit/core.py", "absent.py", "kit")
+        (tree / f"{name}.dist-info").mkdir()
+        (tree / f"{name}.dist-info/RECORD").write_text("".join(f"{path},sha256={told},1\n" for path in rows))
+    assert contested(tree) == {"second": ["kit/core.py"]}
 
 
 def test_files_of_one_place_have_equal_bytes_or_stop_the_build(tmp_path: Path) -> None:

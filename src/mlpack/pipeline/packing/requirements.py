@@ -126,6 +126,8 @@ def _settle(pins: Sequence[Pin], wanted: Wanted, installed: Path, spare: Path) -
     for name, paths in slimming.contested(installed).items():
         wheels.install([pin for pin in pins if pin.name == name], wanted.python, wanted.arch, spare)
         for path in paths:
+            if not (spare / path).is_file() or (spare / path).is_symlink():
+                raise PackError(f"the RECORD of {name} names {path!r}, which the wheel does not hold as a plain file")
             shutil.copyfile(spare / path, installed / path)
         shutil.rmtree(spare)
 

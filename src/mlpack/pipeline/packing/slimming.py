@@ -136,11 +136,13 @@ def slim_unknown(installed: Path, out_dir: Path, *, slim: bool = True) -> Slimme
 def contested(installed: Path) -> dict[str, list[str]]:
     """Files that several of the wheels unpacked in `installed` bring with different bytes, by RECORD's hashes: sorted, by the last
     distribution by name that brings them."""
+    there = set(_files(installed))  # a RECORD may name what it likes
     brought: dict[str, dict[str, str]] = {}
     for record in installed.glob("*.dist-info/RECORD"):
         name = normalized(record.parent.name.partition("-")[0])
         for path, told in _recorded(record):
-            brought.setdefault(path, {})[name] = told
+            if path in there:
+                brought.setdefault(path, {})[name] = told
     last: dict[str, list[str]] = {}
     for path, hashes in sorted(brought.items()):
         if len(set(hashes.values())) > 1:
