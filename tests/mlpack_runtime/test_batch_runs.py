@@ -21,6 +21,8 @@ from mlpack_runtime.batch.orders import Order
 from mlpack_runtime.batch.writing.claims import Claims
 from mlpack_runtime.batch.writing.local_folder import LocalFolder
 from mlpack_runtime.batch.writing.pieces import Chain, Line, note_of
+from mlpack_runtime.protocol import error_body
+from mlpack_runtime.service import Reply
 
 ITEMS = 7
 
@@ -169,6 +171,35 @@ def test_a_device_that_does_not_come_back_stops_the_batch(tmp_path: Path, folder
         runner(folder, found, Echo(t4=[503]), piece=100, part=100).run()
     assert (caught.value.status, caught.value.is_final) == (3, False)
     assert len(results(tmp_path / "out")) == 4  # what came before is kept
+    runner(folder, manifest(tmp_path / "m.jsonl", lines()), Echo(), part=100).run()
+    check(tmp_path / "out")
+
+
+@pytest.mark.parametrize("word", ["Failed to allocate memory for requested buffer", "std::bad_alloc", "CUDA out of memory"])
+def test_an_item_that_there_is_no_memory_for_is_listed_at_last(tmp_path: Path, folder: LocalFolder, word: str) -> None:
+    """An engine that says so kills nobody: without the others' ends the batch would stop at this item for ever."""
+
+    class Small(Echo):
+        def message(self, headers: Any, body: bytes, request_id: str, metrics: Any) -> Any:
+            if json.loads(body)["text"] == "t4":
+                return Reply(503, error_body("DeviceError", f"the engine: {word}", "t"), {})
+            return super().message(headers, body, request_id, metrics)
+
+    for _ in range(4):
+        with pytest.raises(BatchError, match=word) as caught:
+            runner(folder, manifest(tmp_path / "m.jsonl", lines(9)), Small(), piece=100, part=100).run()
+        assert (caught.value.status, caught.value.at_item) == (3, True)
+    runner(folder, manifest(tmp_path / "m.jsonl", lines(9)), Small(), piece=100, part=100).run()
+    found = results(tmp_path / "out")
+    assert [row["item"] for row in found] == list(range(9))
+    assert [row["status"] for row in found] == [200, 200, 200, 400, 500, 200, 200, 200, 200]
+    assert found[4]["type"] == "RunnerDied"
+
+
+def test_a_device_that_is_away_costs_no_item(tmp_path: Path, folder: LocalFolder) -> None:
+    for _ in range(8):
+        with pytest.raises(BatchError, match="status 503"):
+            runner(folder, manifest(tmp_path / "m.jsonl", lines()), Echo(t0=[503]), part=100).run()
     runner(folder, manifest(tmp_path / "m.jsonl", lines()), Echo(), part=100).run()
     check(tmp_path / "out")
 

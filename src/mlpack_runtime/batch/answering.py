@@ -34,6 +34,8 @@ BUSY_TRIES = 300
 LONGEST_PAUSE_S = 8.0
 PAUSE_S = 0.5
 _ROOM_S = 600.0
+_OF_MEMORY = ("allocate memory", "bad_alloc", "out of memory", "Cannot allocate")
+"""What engines say when there is not enough of it: for this item, or for any."""
 _KEPT = ("content-type", HEADER_LENGTH)
 
 
@@ -62,8 +64,9 @@ class Answerer:
                 break
             if reply.status == 503:
                 away += 1
-                if away == (BUSY_TRIES if _told(reply)[0] == "Overloaded" else AWAY_TRIES):
-                    raise BatchError(f"item {item.number}: {_told(reply)[1]}", 3)
+                kind, why = _told(reply)
+                if away == (BUSY_TRIES if kind == "Overloaded" else AWAY_TRIES):
+                    raise BatchError(f"item {item.number}: {why}", 3, at_item=any(words in why for words in _OF_MEMORY))
                 self._wait(min(LONGEST_PAUSE_S, PAUSE_S * 2.0 ** min(away - 1, 9)))
                 continue
             tries += 1

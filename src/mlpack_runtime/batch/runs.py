@@ -16,6 +16,7 @@ from hashlib import sha256
 from time import monotonic
 
 from mlpack_runtime import jsontext
+from mlpack_runtime.batch.errors import BatchError
 from mlpack_runtime.batch.writing.pieces import Chain
 from mlpack_runtime.batch.writing.progress import COMPLETE, RUNNING, Counts
 from mlpack_runtime.protocol import RequestError
@@ -124,15 +125,20 @@ class Run:
         """A part as far as it goes; False where somebody else has it."""
         if not self._claims.take(part):
             return False
-        chain = Chain(self._folder, part)
+        chain, failed = Chain(self._folder, part), False
         try:
             chain.read()
             if not chain.is_whole:
                 self._answer(chain)
             if chain.is_whole:
                 self._close(chain)
+        except BatchError as error:
+            failed = error.at_item
+            raise
         finally:
-            if not chain.is_whole:
+            if failed:
+                self._claims.leave(part, chain.done)
+            elif not chain.is_whole:
                 self._claims.give_back(part)
         return True
 
