@@ -169,6 +169,22 @@ def test_what_a_recipe_leaves_out_is_as_the_files_say(tmp_path: Path) -> None:
     assert arithmetic(tmp_path, PIXELS, raw, mean=(1.0,), std=(2.0,)) == ([0.5] * 3, [-0.5] * 3)
 
 
+def test_pictures_are_cropped_as_the_files_say(tmp_path: Path) -> None:
+    clip = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 36}, "crop_size": 32}
+
+    def steps(**said: Any) -> Any:
+        task = look(tmp_path, files(CLASSIFIER, clip), (FREE,), (LOGITS,), task="image-classification", image=Image(**said))
+        return task["image"]["steps"]
+
+    sides = {"height": 32, "width": 32}
+    assert steps() == steps(size=(32, 32)) == steps(mean=(0.5,)) == [["shortest", {"size": 36, "resample": 3}], ["crop", sides]]
+    assert steps(resample="bilinear") == [["shortest", {"size": 36, "resample": 2}], ["crop", sides]]
+    assert steps(fit="stretch") == [["resize", {**sides, "resample": 3}]]
+    assert steps(size=(40, 40), fit="crop")[0][0] == "cover"
+    with pytest.raises(RecipeError, match=r"crop pictures to another size than serve\.image\.size: say serve\.image\.fit"):
+        steps(size=(40, 40))
+
+
 def test_gray_pictures_have_the_numbers_of_their_files(tmp_path: Path) -> None:
     one = {**VIT, "image_mean": [0.5], "image_std": [0.25]}
     assert arithmetic(tmp_path, GRAY, one) == ([pytest.approx(4 / 255)], [-2.0])

@@ -227,8 +227,12 @@ def _steps(
     said: Image, pixels: Pixels | None, own: tuple[int | str, int | str], written: Any
 ) -> Sequence[tuple[str, dict[str, Any]]]:
     """`own`: the input's height and width; `written`: config.json's `image_size`."""
-    if pixels is not None and said.size is None and said.fit is None and said.resample is None:
-        return pixels.steps
+    if pixels is not None and said.fit is None:
+        if said.size in (None, processors.fixed_size(pixels.steps)):
+            told = {"resample": processors.RESAMPLES[said.resample]} if said.resample else {}
+            return [(step, {**arguments, **told} if "resample" in arguments else arguments) for step, arguments in pixels.steps]
+        if any(step == "crop" for step, _ in pixels.steps):
+            raise NotCertainError("its files crop pictures to another size than serve.image.size: say serve.image.fit, too")
     size = said.size or (processors.fixed_size(pixels.steps) if pixels else None)
     if size is None and isinstance(own[0], int) and isinstance(own[1], int):
         size = own[0], own[1]
