@@ -213,6 +213,38 @@ def test_credentials_that_another_thread_forgets_are_used_up(alone: pytest.Monke
     assert credentials.provide() is other
 
 
+def test_a_short_call_finds_a_connection_after_a_late_one(alone: pytest.MonkeyPatch) -> None:
+    """A handshake takes longer than the call may: without another's help no call would be answered ever again."""
+    connect = wire.Connection._connect
+
+    def slowly(connection: wire.Connection, until: float) -> Any:
+        time.sleep(min(0.15, max(0.0, until - time.monotonic())))
+        if time.monotonic() >= until:
+            raise TimeoutError("the time for this call is over")
+        return connect(connection, until)
+
+    alone.setattr(wire.Connection, "_connect", slowly)
+    with (
+        scripted(_answer("200 OK", b'{"a":1}')) as (address, asked),
+        closing(Client("dynamodb", endpoint=address, attempts=2)) as table,
+    ):
+        with pytest.raises(LateError):
+            table.call("GetItem", {}, within_s=0.05)
+        until_s = time.monotonic() + 5
+        while not table._idle and time.monotonic() < until_s:
+            time.sleep(0.01)
+        assert table.call("GetItem", {}, within_s=0.05) == {"a": 1}
+    assert len(asked) == 1
+
+
+def test_a_client_of_a_restored_instance_connects_ahead_again(alone: pytest.MonkeyPatch) -> None:
+    with scripted(_answer("200 OK", b"{}")) as (address, _), closing(Client("dynamodb", endpoint=address)) as table:
+        table.close()
+        table.open(2)
+        assert len(table._idle) == 1
+        assert table.call("GetItem", {}) == {}
+
+
 @pytest.mark.parametrize(
     "odd",
     [

@@ -16,6 +16,7 @@ Why it is here, and what it saves: docs/decisions/0054-features-caches-and-logs.
 """
 
 import os
+from _thread import start_new_thread
 from _weakref import ref
 from binascii import crc32
 from time import monotonic, sleep, time
@@ -102,6 +103,7 @@ class Client:
         self._idle: list[tuple[tuple[str, int, int], float, wire.Connection]] = []
         self._skew_s = 0.0
         self._closings = 0
+        self._opening = False
         _CLIENTS.append(ref(self, _CLIENTS.remove))
 
     def call(
@@ -138,6 +140,8 @@ class Client:
             try:
                 answer = self._once(asked, until, most, anew=renewed)
             except OSError as error:
+                if within_s < CONNECT_S and not self._idle:
+                    self._reopen()
                 if monotonic() >= until:
                     raise LateError(f"{self.service} did not answer within {within_s:g} s; before: {failure}") from None
                 failure, again = ServiceError(f"{self.service} cannot be reached: {error or type(error).__name__}"), True
@@ -200,16 +204,29 @@ class Client:
         """Find the credentials and connect, ahead of the first call, which then takes no more than a later one. Never raises: what
         is wrong, the first call says."""
         scheme, host, port, _ = self._place
-        connection = wire.Connection(host, port, tls=scheme == "https", connect_s=within_s)
+        connection, closings = wire.Connection(host, port, tls=scheme == "https", connect_s=within_s), self._closings
         try:
             credentials.provide()
             connection.open(monotonic() + within_s)
-            if self._closings:
+            if self._closings != closings:
                 connection.close()
                 return
             self._idle.append(((host, port, _EPOCH[0]), monotonic(), connection))
         except (OSError, AwsError):
             connection.close()
+
+    def _reopen(self) -> None:
+        """Connect beside, for the calls to come: a call that is given milliseconds may never have the time for it. On a part of a
+        processor a handshake of TLS takes longer than a deadline of features, and each late call closes its connection."""
+        if not self._opening:
+            self._opening = True
+            start_new_thread(self._open_beside, ())
+
+    def _open_beside(self) -> None:
+        try:
+            self.open(CONNECT_S)
+        finally:
+            self._opening = False
 
     def close(self) -> None:
         """Close the connections that are open and not in use, as before a process is frozen for long."""
