@@ -218,6 +218,29 @@ def test_verified_tokens_are_remembered_until_they_expire(monkeypatch: pytest.Mo
     assert "has expired" in str(refused(tokens, token))
 
 
+def test_wrong_signatures_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, times, looked = Shown(signer("ES256").jwk()), [float(NOW)], list[bytes]()
+    tokens = Tokens(SETTINGS, KeySet(SETTINGS, shown.fetch, lambda: shown.now_s), lambda: times[0])
+
+    def look(*told: Any) -> bool:
+        looked.append(told[2])
+        return verify(*told)
+
+    monkeypatch.setattr("mlpack_runtime.access.tokens.verify", look)
+    forged = Signer("ES256").token()
+    for _ in range(3):
+        assert "signature is wrong" in str(refused(tokens, forged))
+    assert len(looked) == 1
+    assert ask(tokens, signer("ES256").token()) == "team-a"
+    times[0] += 6  # keys may have changed
+    refused(tokens, forged)
+    assert len(looked) == 3
+    monkeypatch.setattr("mlpack_runtime.access.tokens._REMEMBERED_MOST", 2)
+    for at in range(9):
+        refused(tokens, f"{forged[:-9]}{at:09d}"[: len(forged)])
+    assert len(tokens._forged) <= 2  # others' do not fill the memory
+
+
 def test_keys_rotate_with_bounded_fetches() -> None:
     shown = Shown(signer("ES256").jwk())
     tokens = shown.tokens()
