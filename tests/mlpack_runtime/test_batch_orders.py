@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from tests.support.runtime.workers import Place, add_botocore, until
 from tests.support.services.aws_server import ACCOUNT, REGION, Fault
 from tests.support.services.fake_stores import FakeStores
 
+from mlpack_runtime.batch.errors import BatchError
 from mlpack_runtime.batch.orders import Order
 from mlpack_runtime.batch.writing.folders import S3Folder
 from mlpack_runtime.triggers import batches
@@ -252,6 +254,21 @@ def test_names_of_a_folder_come_in_any_number(place: Place) -> None:
     assert folder.replace("done/0", b"x", held[1])
     assert folder.note("done/9") is None
     assert (Order("m").manifest, os.environ.get("MLPACK_BATCH_LEASE_S")) == ("m", None)
+
+
+@pytest.mark.parametrize(("word", "is_told"), [("AccessDenied", True), ("403", True), ("SlowDown", False)])
+def test_a_folder_that_is_forbidden_says_which_rights_it_needs(word: str, is_told: bool) -> None:
+    """A first look at job.json is refused so where the role may not list."""
+    from botocore.exceptions import ClientError
+
+    def refused(**_: object) -> None:
+        raise ClientError({"Error": {"Code": word, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": 403}}, "GetObject")
+
+    folder = S3Folder(SimpleNamespace(get_object=refused, head_object=refused, put_object=refused), "results", "a")
+    for work in (lambda: folder.read("job.json"), lambda: folder.note("x"), lambda: folder.put_new("x", b"")):
+        with pytest.raises(BatchError, match=word) as caught:
+            work()
+        assert ("s3:ListBucket" in str(caught.value)) == is_told
 
 
 def test_items_of_a_maps_own_reader_are_requests(call: Callable[..., Any], place: Place) -> None:

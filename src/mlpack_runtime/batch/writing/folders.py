@@ -38,6 +38,11 @@ _ABSENT = ("404", "NoSuchKey", "NotFound")
 _THERE = ("PreconditionFailed", "412")
 _CONFLICT = "ConditionalRequestConflict"
 _CONFLICTS = 6
+_FORBIDDEN = ("AccessDenied", "403", "Forbidden")
+_RIGHTS = (
+    ". The role needs s3:GetObject and s3:PutObject for the results, and s3:ListBucket for their bucket: without that S3 says so of"
+    " what is not there yet"
+)
 _LOST = (
     "Two runners that have the same part of a manifest would both write its results, and the later ones would replace the first"
     " unseen."
@@ -133,4 +138,5 @@ class S3Folder:
             raise self._failure(error) from None
 
     def _failure(self, error: Exception) -> BatchError:
-        return BatchError(f"{self.uri}: {aws.told(error)}", 4)
+        why = _RIGHTS if aws.code(error) in _FORBIDDEN else ""
+        return BatchError(f"{self.uri}: {aws.told(error)}{why}", 4)
