@@ -307,6 +307,21 @@ def test_anchors_and_lists_and_rows(detecting: Callable[..., Service], tmp_path:
     assert [(each["label"], each["box"]) for each in answer] == wanted
 
 
+@pytest.mark.parametrize("least", [-1.0, 0.0, 0.3, 0.999, 1.0])
+@pytest.mark.parametrize("how", ["sigmoid", "softmax", "none"])
+def test_anchors_are_those_above_the_threshold(how: str, least: float) -> None:
+    numbers, places = np.random.default_rng(1).normal(0, 3, (1, 40, 4)).astype(np.float32), np.zeros((1, 40, 4), np.float32)
+    outputs = {name: Tensor("FP32", (1, 40, 4), each.tobytes()) for name, each in (("scores", numbers), ("boxes", places))}
+    said = {"boxes": "boxes", "scores": "scores", "activation": how, "background": 2}
+    wanted = numbers[0].astype(np.float64)
+    if how != "none":
+        wanted = 1 / (1 + np.exp(-wanted)) if how == "sigmoid" else np.exp(wanted) / np.exp(wanted).sum(1, keepdims=True)
+    expected = [(float(row[label]), label) for row in wanted for label in (0, 1, 3) if row[label] > least]
+    found = boxes.of_anchors(outputs, 0, said, least)
+    assert [label for _, label, _ in found] == [label for _, label in expected]
+    assert [score for score, _, _ in found] == pytest.approx([score for score, _ in expected])
+
+
 def test_lists_and_rows_were_chosen_by_the_graph(detecting: Callable[..., Service]) -> None:
     outputs = {"boxes": logits((0.2, 0.1, 0.6, 0.5), (0, 0, 0, 0)), "scores": np.array([0.9, 0.1], np.float32),
                "classes": np.array([1, 0], np.float32)}  # fmt: skip

@@ -17,7 +17,7 @@ from mlpack_runtime.tensor import sliced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from mlpack_runtime.pictures.shaping import Frame
@@ -119,13 +119,13 @@ def of_anchors(outputs: "Outputs", at: int, said: "Mapping[str, Any]", least: fl
     """`[rows, n, 4]` and `[rows, n, labels]`: a box and scores for each anchor, nothing dropped yet. SSD, RetinaNet."""
     boxes = _values(outputs, said["boxes"], at)
     how, passed = said.get("activation", "none"), said.get("background")
+    limit = _logit(least) if how == "sigmoid" else least  # of a hundred thousand anchors few are sure: only theirs are computed
     objects = []
     for anchor, values in enumerate(_split(outputs[said["scores"]], said["scores"], at)):
-        scores = softmax(values) if how == "softmax" else [sigmoid(value) for value in values] if how == "sigmoid" else values
-        objects += [
-            (score, label, _four(boxes, 4 * anchor)) for label, score in enumerate(scores) if score > least and label != passed
-        ]
-    return objects
+        numbers = softmax(values) if how == "softmax" else values
+        above = [(label, number) for label, number in enumerate(numbers) if number > limit and label != passed]
+        objects += [(sigmoid(number) if how == "sigmoid" else number, label, _four(boxes, 4 * anchor)) for label, number in above]
+    return [each for each in objects if each[0] > least]
 
 
 FORMS: "Mapping[str, Callable[[Outputs, int, Mapping[str, Any], float], list[Object]]]" = {
@@ -211,9 +211,9 @@ def _values(outputs: "Outputs", name: str, at: int) -> "list[float]":
     return next(rows(sliced(outputs[name], at, at + 1), name))
 
 
-def _split(tensor: "Tensor", name: str, at: int) -> "list[list[float]]":
+def _split(tensor: "Tensor", name: str, at: int) -> "Iterator[list[float]]":
     values, wide = next(rows(sliced(tensor, at, at + 1), name)), tensor.shape[-1]
-    return [values[begin : begin + wide] for begin in range(0, len(values), wide)]
+    return (values[begin : begin + wide] for begin in range(0, len(values), wide))
 
 
 def _logit(score: float) -> float:
