@@ -99,7 +99,7 @@ def test_a_hook_alone_is_short_and_needs_modules(tmp_path: Path) -> None:
         ("authorize: {hook: 'auth:check', limits: {}}", "limits nothing"),
         ("authorize: {hook: 'auth:check', limits: {per_day: 5, burst: 2}}", "is of per_second, and there is none"),
         ("authorize: {hook: 'auth:check', public: [everything]}", "must be 'health'"),
-        ("cors: {origins: '*', credentials: true}", "with any origin would let every page on the web ask as its visitor"),
+        ("cors: {origins: '*', credentials: true}", "with any origin would let every page on the web ask in its visitor's name"),
         ("cors: {origins: ['*', 'https://a.example']}", "is any origin"),
         ("cors: {origins: []}", "must be a string, or a list of strings"),
         ("cors: {origins: 'https://a.example/'}", "is no origin"),

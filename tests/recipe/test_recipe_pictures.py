@@ -198,7 +198,7 @@ def test_gray_pictures_have_the_numbers_of_their_files(tmp_path: Path) -> None:
 def test_numbers_of_more_than_mean_and_std_are_said_whole(tmp_path: Path) -> None:
     processor = {"image_processor_type": "EfficientNetImageProcessor", "size": {"height": 32, "width": 32}}
     assert arithmetic(tmp_path, PIXELS, processor, scale=1.0, mean=(1.0,), std=(2.0,)) == ([0.5] * 3, [-0.5] * 3)
-    with pytest.raises(RecipeError, match=r"cannot be said in part here: say serve\.image\.scale, mean and std"):
+    with pytest.raises(RecipeError, match=r"cannot be replaced in part here: say serve\.image\.scale, mean and std"):
         arithmetic(tmp_path, PIXELS, processor, mean=(1.0,))
 
 

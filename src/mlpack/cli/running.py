@@ -36,7 +36,7 @@ _TIMEOUT_S = 60
     "--batch",
     "manifest",
     metavar="MANIFEST",
-    help="Answer all requests of a file or s3://bucket/key: JSON Lines, CSV or Parquet. Run again, it goes on.",
+    help="Answer all requests of a manifest, a file or s3://bucket/key. The same command goes on after a stop.",
 )
 @click.option("--results", metavar="PLACE", help="Where the results of --batch go. [default: a folder beside the manifest]")
 @click.option(
@@ -44,9 +44,9 @@ _TIMEOUT_S = 60
     "columns",
     multiple=True,
     metavar="KEY=COLUMN",
-    help="What a column of --batch is: text=review, or features=age,income for an input's row. May be given again.",
+    help="The manifest's column for a key of requests: text=review, or features=age,income for a row. May be given again.",
 )
-@click.option("--format", type=click.Choice(["jsonl", "csv", "parquet"]), help="What --batch is. [default: as its name says]")
+@click.option("--format", type=click.Choice(["jsonl", "csv", "parquet"]), help="The manifest's format. [default: as its name says]")
 @releases.as_json
 @releases.quiet_option
 @click.pass_obj
@@ -65,14 +65,14 @@ def run(  # noqa: PLR0913 - click hands every option over by itself
     """Boot PACKAGE here and call it, as its target would. PACKAGE is what a build left: its directory, or one artifact's."""
     if manifest is None:
         if results or columns or format:
-            raise click.UsageError("--results, --column and --format are for a manifest: say --batch")
+            raise click.UsageError("--results, --column and --format are for a manifest: give it as --batch MANIFEST")
         with releases.open_console(quiet) as console:
             result = mlpack.run(package, event=event, memory_mb=memory_mb, timeout_s=timeout_s or _TIMEOUT_S)
             console.note(f"booted {result.how}; initialised in {result.init_ms:.0f} ms")
             releases.print_json(result.answer if as_json else result.body)
         return ExitCode.OK
     if event or timeout_s:
-        raise click.UsageError("--event and --timeout are for one request: leave them out with --batch")
+        raise click.UsageError("--event and --timeout are for one request: leave them out where there is --batch")
     options = mlpack.BatchOptions(results=results, columns=dict(map(_column, columns)), format=format, memory_mb=memory_mb)
     with releases.open_console(quiet) as console:
         answered = mlpack.run_batch(package, manifest, options=options, progress=console)
@@ -89,7 +89,7 @@ def run(  # noqa: PLR0913 - click hands every option over by itself
 def _column(text: str) -> tuple[str, str | list[str]]:
     key, _, names = text.partition("=")
     if not key or not names:
-        raise click.UsageError(f"--column {text!r}: write KEY=COLUMN, or KEY=COLUMN,COLUMN for a row of several")
+        raise click.UsageError(f"--column {text!r}: write KEY=COLUMN, or KEY=COLUMN,COLUMN for a row of several columns")
     return key, names.split(",") if "," in names else names
 
 

@@ -265,7 +265,9 @@ def _arithmetic(said: Image, pixels: Pixels | None, channels: int, dtype: str) -
         return factors[:channels], terms[:channels]
     apart = pixels.apart if pixels is not None else (1 / 255, (0.0,), (1.0,))
     if apart is None and None in (said.scale, said.mean, said.std):
-        raise NotCertainError("how bytes become numbers cannot be said in part here: say serve.image.scale, mean and std")
+        raise NotCertainError(
+            "the numbers of the model's files cannot be replaced in part here: say serve.image.scale, mean and std"
+        )
     scale, *defaults = apart or (0.0, (0.0,), (1.0,))  # all three are said then
     mean, std = (
         _of_channels(given if given is not None else default, key, channels)

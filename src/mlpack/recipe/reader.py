@@ -60,7 +60,7 @@ def load(path: Path, passes: Passes | None = None, targets: Targets | None = Non
         )
     if "models" in document.value and "source" not in document.value:
         line = document.positions.line(("models",))
-        raise RecipeError(f"{path}:{line}: models: puts built packages together, so there is only `mlpack build` for this recipe")
+        raise RecipeError(f"{path}:{line}: models: this recipe only puts built packages together: use `mlpack build`")
     reader = _Reader(document.value, path.parent, *tables(passes, targets))
     recipe = reader.recipe()
     lost_places = {problem.place for problem in document.problems if problem.lost}

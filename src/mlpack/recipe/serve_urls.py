@@ -34,7 +34,7 @@ def host(text: str) -> str:
     if below and len(labels) < 2:
         raise ValueError(f"{text!r} would allow half of the internet: name the domain, as in *.example.org")
     if _is_address(ascii_name) or labels[-1].isdecimal():
-        raise ValueError(f"{text!r} is an address: name the host, which its certificate names, too")
+        raise ValueError(f"{text!r} is an IP address: name the host, as its certificate does")
     if ascii_name == "localhost" or ascii_name.endswith(".localhost"):
         raise ValueError(f"{text!r} is this machine: only hosts of the public internet are fetched from")
     return f"{'*.' if below else ''}{ascii_name}{colon}{port}"

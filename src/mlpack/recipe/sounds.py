@@ -55,10 +55,10 @@ def sound_settings(serve: Serve, signature: Signature, config: Mapping[str, Any]
     if kind is None:
         written = processor.get("feature_extractor_type")
         what = f" (its feature extractor {written!r} is not known here)" if written else ""
-        raise NotCertainError(f"how sounds become {port.name!r}{what}: say serve.sound.features")
+        raise NotCertainError(f"to know what {port.name!r} has of a sound{what}: say serve.sound.features")
     rate = said.rate or _whole(processor, "sampling_rate", _RATE if processor or config else None)
     if rate is None:
-        raise NotCertainError("the rate of its sounds: say serve.sound.rate")
+        raise NotCertainError("to know the rate of its sounds: say serve.sound.rate")
     read = {
         "kind": kind,
         "input": port.name,
@@ -131,7 +131,7 @@ def _banks(port: TensorSpec, said: Sound, processor: Mapping[str, Any], rate: in
                 f"the {key} of its input {port.name!r} {list(port.shape)}, and preprocessor_config.json says {processor[written]}"
             )
     if rate < 2 * sounds.FRAME:
-        raise NotCertainError(f"a rate of {2 * sounds.FRAME} Hz or more, and {rate} is said")
+        raise NotCertainError(f"a rate of {2 * sounds.FRAME} Hz or more, and the recipe or a file says {rate}")
     return read
 
 

@@ -181,7 +181,9 @@ def untold(recipe: Recipe, steps: Sequence[Step], signature: Signature) -> str |
         settings(asked, steps, signature, tokenized=False)
     except RecipeError as error:
         return f"it takes tensors alone, because {str(error).partition(': ')[2]}"
-    return f"it takes tensors alone, because no file says how they are made of files: serve.task: {name} takes bytes / 255"
+    return (
+        f"it takes tensors alone, because no file says how a picture becomes one: with serve.task: {name} pixels are divided by 255"
+    )
 
 
 def _of_pictures(

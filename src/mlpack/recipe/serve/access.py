@@ -227,12 +227,12 @@ def _of_authorize(keys: AuthorizeKeys, root: Path) -> Iterator[tuple[Place, str]
     if not ways:
         yield (), "lets nobody in: it needs api_keys, jwt or hook"
     if "hook" in ways and len(ways) > 1:
-        yield ("hook",), f"decides alone, and {' and '.join(ways[:-1])} stand beside it: take one of them out"
+        yield ("hook",), f"decides alone: leave out either the hook or {' and '.join(ways[:-1])}"
     if keys.api_keys is not None:
         yield from ((("api_keys", *place), text) for place, text in _of_api_keys(keys.api_keys, root))
     if keys.jwt is not None:
         if not re.match(r"https://[^/]", keys.jwt.jwks) and not _is_local(keys.jwt.jwks):
-            yield ("jwt", "jwks"), f"{keys.jwt.jwks} is no https URL: whoever can change it on its way could sign tokens"
+            yield ("jwt", "jwks"), f"{keys.jwt.jwks} is no https URL: whoever changes the answer on its way could sign tokens"
         if not keys.jwt.audience and not keys.jwt.require:
             how = "say audience, or require (`{client_id: ...}` where tokens have no aud, as Cognito's access tokens)"
             yield ("jwt",), f"takes a token that its issuer made for any service: {how}"
@@ -280,9 +280,12 @@ def _of_cors(keys: CorsKeys) -> Iterator[tuple[Place, str]]:
     for origin in keys.origins:
         if origin == "*":
             if len(keys.origins) > 1:
-                yield ("origins",), '"*" is any origin: what else stands beside it?'
+                yield ("origins",), '"*" is any origin: leave the others out'
             if keys.credentials:
-                yield ("credentials",), "with any origin would let every page on the web ask as its visitor: name the origins"
+                yield (
+                    ("credentials",),
+                    "with any origin would let every page on the web ask in its visitor's name: list the origins",
+                )
         elif not re.fullmatch(r"https?://(\*\.)?[A-Za-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?", origin):
             form = "scheme, host and perhaps port, without a path, such as https://app.example.com or https://*.example.com"
             yield ("origins",), f"{origin!r} is no origin: {form}"

@@ -25,7 +25,7 @@ def problems(keys: Any, budgets: Any = None) -> Iterator[tuple[Place, str]]:
     """What of these keys contradicts itself, or the keys of `budgets`."""
     if budgets is not None and "features" in budgets.stages and (keys.features is None or keys.features.latency is None):
         place: Place = ("features",) if keys.features is None else ("features", "latency")
-        yield place, "is needed by budgets.stages.features: a build asks no table, and waits as long as you say that yours takes"
+        yield place, "is needed by budgets.stages.features: a build asks no table, and waits for serve.features.latency instead"
     if keys.cache is not None and keys.cache.table is None and keys.cache.deadline is not None:
         yield ("cache", "deadline"), "is for a table, and there is none: add table, or leave it out"
     if keys.features is None:
@@ -83,7 +83,7 @@ def _features(features: Features, signature: Signature) -> dict[str, Any]:
     for name, names in _listed(features.columns):
         if name is None and len(inputs) != 1:
             raise RecipeError(
-                f"serve.features.columns: the model has the inputs {', '.join(inputs)}: say which attributes are whose"
+                f"serve.features.columns: the model has the inputs {', '.join(inputs)}: write {{INPUT: [attributes]}}"
             )
         chosen = next(iter(inputs)) if name is None else name
         if chosen not in inputs:
@@ -111,7 +111,7 @@ def _check_input(spec: TensorSpec, names: tuple[str, ...], defaults: Mapping[str
     if len(shape) not in (1, 2):
         raise RecipeError(f"{where}: the input has the shape {shape}; features are for inputs of a batch, or of a batch of rows")
     if isinstance(shape[0], int) and len(shape) == 2 and shape[0] != 1:
-        raise RecipeError(f"{where}: the input's first axis is fixed at {shape[0]}, and a request names any number of entities")
+        raise RecipeError(f"{where}: the input's first axis is fixed at {shape[0]}, and a request may name any number of ids")
     width = shape[1] if len(shape) == 2 else 1
     if len(names) > 1 and isinstance(width, int) and width != len(names):
         raise RecipeError(f"{where}: {len(names)} attributes are named, and the input {shape} has {width} columns")

@@ -68,7 +68,7 @@ def _lines(path: Path, entry: str) -> Iterator[str]:
     """The requirements of a file, each in one line, without comments."""
     if entry.endswith(".whl"):
         raise ValueError(
-            f"{entry} is a wheel: name the distribution instead, and tell uv where its wheels lie (UV_FIND_LINKS={path.parent}), "
+            f"{entry} is a wheel: name the distribution instead, and tell uv where the wheel lies (UV_FIND_LINKS={path.parent}), "
             "so that mlpack.lock pins it by its hash"
         )
     try:
@@ -110,7 +110,7 @@ def _canonical(line: str) -> str:
     if match is None:
         raise ValueError(f"{text[:80]!r} is no requirement: a name with versions, such as numpy>=2 or pillow==12.0.0")
     if wrong := [each for each in hashes if not _SHA256.fullmatch(each)]:
-        raise ValueError(f"{text[:80]!r}: {wrong[0][:80]!r} is no sha256, by which wheels are pinned")
+        raise ValueError(f"{text[:80]!r}: {wrong[0][:80]!r} is no sha256, and wheels are pinned by nothing else")
     name, extras, clauses, marker = match.groups()
     name = re.sub(r"[-_.]+", "-", name).lower()
     extras = ",".join(sorted(re.findall(_NAME, extras.lower())))

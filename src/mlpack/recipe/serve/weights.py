@@ -15,7 +15,9 @@ def _address(text: str) -> str:
     if not mark or scheme not in ("s3", "https") or not rest.strip("/") or any(letter.isspace() for letter in text):
         raise ValueError(f"{text!r} is no address: s3://bucket/prefix or https://host/prefix is needed")
     if "?" in text or "#" in text or "@" in rest.partition("/")[0]:
-        raise ValueError("a signature or a password does not belong into a recipe: set the variable MLPACK_WEIGHTS where it runs")
+        raise ValueError(
+            "a signature or a password does not belong in a recipe: set the variable MLPACK_WEIGHTS where the package runs"
+        )
     return text.rstrip("/")
 
 
