@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, ValidationError, WithJsonSchema, create_model  # noqa: TID253
 
 from mlpack.core.entrypoint import suggestion
-from mlpack.core.text.quantities import share_of
+from mlpack.core.text.quantities import MILLISECONDS, share_of
+from mlpack.recipe.branches import merged
 from mlpack.recipe.budget_keys import BudgetKeys
 from mlpack.recipe.serve_keys import ServeKeys
 from mlpack.recipe.units import Keys, Text
@@ -276,7 +277,7 @@ def validated(model: type[Keys], written: dict[str, Any]) -> Keys | list[ErrorDe
     try:
         return model.model_validate_json(json.dumps(written), strict=True)
     except ValidationError as error:
-        return _joined(error.errors(include_url=False))
+        return merged(_joined(error.errors(include_url=False)), written)
 
 
 def _joined(errors: list[ErrorDetails]) -> list[ErrorDetails]:
@@ -329,6 +330,10 @@ def wording(error: ErrorDetails, model: type[Keys], filled: tuple[str, ...] = ()
         return f"must be a whole number or {context['words']}, not {_shown(value)}"
     if kind == "value_error":
         return f"{context['error']}"
+    if kind in ("too_short", "too_long"):
+        least, most = context.get("min_length"), context.get("max_length")
+        told = f"must have at least {least} entries" if most is None else f"must have at most {most} entries"
+        return f"{told}, not {len(value)}" if value else "must not be empty"
     if kind == "string_type" and isinstance(value, int | float):
         return f"must be a string, and {_shown(value)} reads as something else: write it in quotes"
     if kind == "float_type" and (share := share_of(value)) is not None:
@@ -337,6 +342,8 @@ def wording(error: ErrorDetails, model: type[Keys], filled: tuple[str, ...] = ()
     plain = {"valid integer": "whole number", "an object": "a mapping", "a valid array": "a list", "valid ": ""}
     for theirs, ours in plain.items():
         text = text.replace(theirs, ours)
+    if isinstance(value, str) and {"gt", "ge", "lt", "le"} & set(context):
+        text += "ms" if value.strip().endswith(tuple(MILLISECONDS)) else " B"  # a bound has no unit, and what is written has one
     return f"must be {text}, not {_shown(value)}" if error["msg"].startswith("Input should be") else f"should {text}"
 
 

@@ -5,15 +5,23 @@ Imported with the other keys (`schema`), which says what they promise; `around` 
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import Field  # noqa: TID253
+from pydantic import AfterValidator, Field  # noqa: TID253
 
 from mlpack.core.serving import Features, PredictionCache, PredictionLog
 from mlpack.recipe.units import Duration, Keys, Size, Text
 
 Default = bool | int | float | str | None
 Name = Annotated[Text, Field(max_length=255)]
+_DESTINATION = r"^(s3://[^/]+(/.*)?|firehose://[^/]+)$"
+
+
+def _destination(text: str) -> str:
+    if not re.match(_DESTINATION, text):
+        raise ValueError(f"{text!r} is no place for a log: s3://BUCKET/PREFIX or firehose://STREAM is needed")
+    return text
 
 
 class FeatureKeys(Keys):
@@ -84,8 +92,8 @@ class CacheKeys(Keys):
 class LogKeys(Keys):
     """A sample of requests and their answers."""
 
-    to: Annotated[Text, Field(pattern=r"^(s3://[^/]+(/.*)?|firehose://[^/]+)$")] = Field(
-        description="`s3://BUCKET/PREFIX` or `firehose://STREAM`"
+    to: Annotated[Text, AfterValidator(_destination)] = Field(
+        json_schema_extra={"pattern": _DESTINATION}, description="`s3://BUCKET/PREFIX` or `firehose://STREAM`"
     )
     sample: Annotated[float, Field(ge=0, le=1)] = Field(description="the share of requests, 0 to 1; the trace id decides which")
     redact: Text | None = Field(
