@@ -334,11 +334,28 @@ def test_a_thousand_idle_connections_keep_nobody_out(start: Callable[..., Proces
     assert one.end() == 0
 
 
-def test_deadline_holds_while_a_request_waits_for_the_engine(start: Callable[..., Process]) -> None:
-    one = start(max_wait_ms=800).ready()
-    status, _, body = ask(one.port, "POST", INFER, BODY, X_Deadline_Ms="100")
-    assert (status, json.loads(body)["error_type"]) == (504, "DeadlineExceeded")
-    assert ask(one.port, "POST", INFER, BODY, X_Deadline_Ms="60000")[0] == 200
+def test_deadline_holds_while_a_request_waits_for_the_engine(tmp_path: Path) -> None:
+    """It waits for company that is on its way: a request whose hook takes its time."""
+    from tests.support.runtime.tiny_packages import affine
+
+    made = package(tmp_path / "slow", affine, target="container", preprocess="late_hook:read", worker={"max_batch": 4, "port": 0})
+    (made / "app/late_hook.py").write_text("import time\ndef read(body):\n    time.sleep(body['s'])\n    return {'x': body['x']}\n")
+    one = Process(made, entrance="serve", max_wait_ms=5000).ready()
+    quick, late = (json.dumps({"s": seconds, "x": [[1.0, 2.0, 3.0, 4.0]]}).encode() for seconds in (0, 2))
+    answers: list[int] = []
+    other = threading.Thread(target=lambda: answers.append(ask(one.port, "POST", "/", late)[0]))
+    try:
+        assert ask(one.port, "POST", "/", quick, X_Deadline_Ms="60000")[0] == 200  # alone, it waits for nobody
+        other.start()
+        until(
+            lambda: re.search(rb"mlpack_requests_in_flight\{[^}]*\} 1\n", ask(one.port, "GET", "/metrics")[2]), "one is at work", 20
+        )
+        status, _, body = ask(one.port, "POST", "/", quick, X_Deadline_Ms="100")
+        assert (status, json.loads(body)["error_type"]) == (504, "DeadlineExceeded")
+        other.join()
+        assert answers == [200]
+    finally:
+        assert one.end() == 0
 
 
 def test_sigterm_while_loading_ends_at_once(tmp_path: Path, root: Path) -> None:

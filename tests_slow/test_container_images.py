@@ -45,7 +45,8 @@ def test_container_carries_no_queue_and_no_client_of_a_cloud(artifact: Path, tmp
     assert not (artifact / "frontdoor.zip").exists()
     root = pack.unpack(artifact, tmp_path / "unpacked")
     folders = {path.name for path in (root / "mlpack_runtime").iterdir() if path.is_dir()}
-    assert folders.isdisjoint({"queueing", "aws", "tensorrt", "door"})
+    assert folders.isdisjoint({"queueing", "triggers", "tensorrt", "door"})
+    assert {path.stem for path in (root / "mlpack_runtime/aws").iterdir()} <= {"__init__", "__pycache__", "objects", "promises"}
     assert not (root / "site/botocore").exists()
     assert json.loads((root / "model/model.json").read_bytes())["worker"]["lame_duck_s"] == 5
 
