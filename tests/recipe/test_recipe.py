@@ -337,7 +337,7 @@ MISTAKES = [
     Mistake("{arch: x86_64, m", "{arch: amd64, m", 16, "targets.lambda-zip.arch", "must be 'x86_64' or 'arm64'"),
     Mistake("[{arch: arm64}, ", "[{arch: x86_64}, ", 17, "targets.lambda-image[1]", "is asked for twice"),
     Mistake("accuracy_drop: 0.01", "accuracy_drop: -1", 19, "budgets.accuracy_drop", "greater than or equal to 0"),
-    Mistake("latency_p95: 50ms", "latency_p95: 50", 20, "budgets.latency_p95", "a bare number is not a unit of time"),
+    Mistake("latency_p95: 50ms", "latency_p95: 50", 20, "budgets.latency_p95", "a bare number has no unit: write us, ms, s or min"),
     Mistake("latency_p95: 50ms", "latncy_p95: 50ms", 20, "budgets.latncy_p95", "did you mean 'latency_p95'?"),
     Mistake("package_size: 100MB", "package_size: 100Mb", 22, "budgets.package_size", "Mb is not a unit of size"),
     Mistake("cost_per_million: 5USD", "cost_per_million: 5EUR", 24, "budgets.cost_per_million", "write USD"),

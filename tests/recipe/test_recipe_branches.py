@@ -38,6 +38,8 @@ def told(written: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ({"weights": {"from": "s3://b", "cache": ["/a"] * 9}}, "weights.cache", "must have at most 8 entries, not 9"),
         ({"urls": {"hosts": []}}, "urls.hosts", "must not be empty"),
+        ({"tokenizer": ""}, "tokenizer", "must not be empty"),
+        ({"features": TABLE | {"columns": {"": "a"}}}, "features.columns.", "must not be empty"),
         ({"sound": {"window": "1ms"}}, "sound.window", 'must be greater than or equal to 1000ms, not "1ms"'),
     ],
 )

@@ -34,7 +34,7 @@ def merged(errors: Sequence[ErrorDetails], written: Any) -> list[ErrorDetails]:
     for error in errors:
         at, value = _tagged(error["loc"], written)
         if at is None:
-            merged_errors.append(error)
+            merged_errors.append(_of_key(error))
             continue
         place, tag = error["loc"][:at], _kind(str(error["loc"][at]))
         without_tag = {**error, "loc": (*place, *error["loc"][at + 1 :])}
@@ -55,6 +55,11 @@ def _tagged(place: Place, written: Any) -> tuple[int | None, Any]:
             return (at, value) if isinstance(part, str) and _TAG.fullmatch(part) else (None, None)
         value = value[part]
     return None, None
+
+
+def _of_key(error: ErrorDetails) -> ErrorDetails:
+    """An error of a mapping's key is at that key."""
+    return cast("ErrorDetails", {**error, "loc": error["loc"][:-1]}) if error["loc"][-1:] == ("[key]",) else error
 
 
 def _kind(tag: str) -> str:

@@ -330,6 +330,8 @@ def wording(error: ErrorDetails, model: type[Keys], filled: tuple[str, ...] = ()
         return f"must be a whole number or {context['words']}, not {_shown(value)}"
     if kind == "value_error":
         return f"{context['error']}"
+    if kind == "string_too_short" and not value:
+        return "must not be empty"
     if kind in ("too_short", "too_long"):
         least, most = context.get("min_length"), context.get("max_length")
         told = f"must have at least {least} entries" if most is None else f"must have at most {most} entries"

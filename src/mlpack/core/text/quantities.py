@@ -77,7 +77,7 @@ def _cut(text: str) -> str:
 def _unknown(value: Any, unit: str | None, what: str, unit_names: str, units: Mapping[str, Any] | tuple[str, ...]) -> ValueError:
     """The message about an unknown or missing unit; a unit with wrong capitals is answered with the right spelling."""
     if unit is None:
-        return ValueError(f"{quoted(value)}: a bare number is not {what}: write {unit_names} behind it")
+        return ValueError(f"{quoted(value)}: a bare number has no unit: write {unit_names} behind it")
     near = next((each for each in units if each.lower() == unit.lower()), None)
     return ValueError(f"{quoted(value)}: {_cut(unit)} is not {what}{f' ({near} is)' if near else ''}: write {unit_names}")
 
