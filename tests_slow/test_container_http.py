@@ -336,12 +336,13 @@ def test_a_thousand_idle_connections_keep_nobody_out(start: Callable[..., Proces
 
 def test_deadline_holds_while_a_request_waits_for_the_engine(tmp_path: Path) -> None:
     """It waits for company that is on its way: a request whose hook takes its time."""
-    from tests.support.runtime.tiny_packages import affine
-
-    made = package(tmp_path / "slow", affine, target="container", preprocess="late_hook:read", worker={"max_batch": 4, "port": 0})
-    (made / "app/late_hook.py").write_text("import time\ndef read(body):\n    time.sleep(body['s'])\n    return {'x': body['x']}\n")
+    told = {"target": "container", "tokenizer": {"file": "tokenizer.json", "max_length": 8}, "worker": {"max_batch": 4, "port": 0}}
+    made = package(tmp_path / "slow", words, preprocess="late_hook:read", **told)
+    (made / "app/late_hook.py").write_text(
+        "import time\ndef read(body):\n    time.sleep(body['s'])\n    return {'text': body['text']}\n"
+    )
     one = Process(made, entrance="serve", max_wait_ms=5000).ready()
-    quick, late = (json.dumps({"s": seconds, "x": [[1.0, 2.0, 3.0, 4.0]]}).encode() for seconds in (0, 2))
+    quick, late = (json.dumps({"s": seconds, "text": "the cat sat"}).encode() for seconds in (0, 2))
     answers: list[int] = []
     other = threading.Thread(target=lambda: answers.append(ask(one.port, "POST", "/", late)[0]))
     try:
