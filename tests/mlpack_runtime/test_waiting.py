@@ -177,22 +177,7 @@ def test_rows_that_are_not_answered_each_by_itself_run_alone() -> None:
     assert [len(waiting.take(0)) for _ in range(2)] == [1, 1]
 
 
-@given(texts, st.integers(3, 16), st.floats(0, 40))
-def test_padding_costs_less_than_a_run_of_its_own(sizes: list[tuple[int, int]], most: int, run: float) -> None:
-    waiting = waits([text(TEXT, rows, length) for rows, length in sizes], waste=0.0)
-    waiting.run_tokens = run
-    while waiting:
-        chosen = waiting.take(most)
-        rows, longest, padding = 0, 0, 0
-        for unit in chosen:  # in the order in which they joined
-            rows, longest = rows + unit.rows, max(longest, unit.length)
-            before, padding = padding, rows * longest - sum(each.rows * each.length for each in chosen[: chosen.index(unit) + 1])
-            assert padding - before <= run
-        assert rows <= most
-
-
-@pytest.mark.parametrize(("run", "batch"), [(0.0, 1), (3.0, 3), (1000.0, 7)])
-def test_dear_runs_are_shared_and_cheap_ones_are_not_padded(run: float, batch: int) -> None:
-    waiting = waits([text(TEXT, 1, length) for length in (10, 11, 12, 40, 41, 90, 200)])
-    waiting.run_tokens = run
+@pytest.mark.parametrize(("waste", "batch"), [(0.0, 1), (0.1, 3), (WASTE, 3), (1.0, 7)])
+def test_less_padding_is_more_batches(waste: float, batch: int) -> None:
+    waiting = waits([text(TEXT, 1, length) for length in (10, 11, 12, 40, 41, 90, 200)], waste=waste)
     assert len(waiting.take(16)) == batch

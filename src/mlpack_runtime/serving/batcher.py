@@ -16,8 +16,7 @@ from mlpack_runtime.backend import BackendError
 from mlpack_runtime.limits import Limits, exceeded, variable
 from mlpack_runtime.serving.batching import Layout, Unit, cut, fitted, join, most_rows, parts, rows_of, together
 from mlpack_runtime.serving.breaker import Breaker
-from mlpack_runtime.serving.run_cost import RunCost
-from mlpack_runtime.serving.waiting import Waiting
+from mlpack_runtime.serving.waiting import WASTE, WASTE_ON_CPU, Waiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,8 +115,8 @@ class Batcher:
     def hold_to(self, limits: Limits) -> None:
         """What may wait, and what the engine is asked for at a time; before the start."""
         self._limits = limits
-        self._waiting = Waiting(most_tokens=limits.engine_tokens)
-        self._cost = RunCost()
+        waste = WASTE_ON_CPU if getattr(self._backend, "kind", "") == "cpu" else WASTE
+        self._waiting = Waiting(most_tokens=limits.engine_tokens, waste=waste)
 
     def start(self) -> None:
         """Begin."""
@@ -320,9 +319,6 @@ class Batcher:
         finally:
             self._began_s = 0.0
         self.busy_s += spent_s
-        if length:
-            self._cost.add(rows * length, spent_s)
-            self._waiting.run_tokens = self._cost.of_a_run
         try:
             return cut(self.layout, units, outputs, length)
         except BackendError:
