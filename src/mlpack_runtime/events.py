@@ -75,11 +75,15 @@ def _headers(event: "dict[str, Any]") -> "dict[str, str]":
     found: dict[str, str] = {}
     many = event.get("multiValueHeaders")
     if isinstance(many, dict):
-        found.update((str(name).lower(), _text(values[-1])) for name, values in many.items() if isinstance(values, list) and values)
+        for name, values in many.items():
+            if isinstance(values, list) and values:
+                found[str(name).lower()] = _text(values[-1])
     single = event.get("headers")
-    if isinstance(single, dict):  # VPC Lattice's version 2 has lists here
-        last = ((name, value[-1] if type(value) is list and value else value) for name, value in single.items())
-        found.update((str(name).lower(), _text(value)) for name, value in last if value is not None)
+    if isinstance(single, dict):
+        for name, value in single.items():
+            last = value[-1] if type(value) is list and value else value  # VPC Lattice's version 2 has lists here
+            if last is not None:
+                found[str(name).lower()] = _text(last)
     return found
 
 

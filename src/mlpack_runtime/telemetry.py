@@ -43,6 +43,8 @@ STAGE_METRICS = "MLPACK_STAGE_METRICS"
 """Whether the time of each stage is a metric of CloudWatch, too, which costs as much as any other metric: 1 or true."""
 _MORE = WORKER_METRICS | AROUND_METRICS
 _descriptions: "dict[tuple[str, ...], str]" = {}
+_written: "list[tuple[int, str]]" = [(-1, "")]
+"""The second that a line was written in last, and how it is written: of every line of that second."""
 TRACE_HEADER = "x-trace-id"
 _HEX = frozenset("0123456789abcdef")
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
@@ -169,7 +171,11 @@ def event(model: "Identified | None", level: str, message: str, **detail: "Any")
 
 
 def _timestamp(now_ms: int) -> str:
-    return f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(now_ms // 1000))}.{now_ms % 1000:03d}Z"
+    second, ms = divmod(now_ms, 1000)
+    written = _written[0]
+    if written[0] != second:
+        written = _written[0] = (second, strftime("%Y-%m-%dT%H:%M:%S", gmtime(second)))
+    return f"{written[1]}.{ms:03d}Z"
 
 
 def identity(model: "Identified") -> "dict[str, str]":
