@@ -28,7 +28,7 @@ ODD: tuple[Any, ...] = (
 def test_odd_value_is_quoted(parse: Any, value: Any) -> None:
     if parse is parse_usd and value == 1e-320:
         return  # more than nothing, and dollars need no unit
-    with pytest.raises(ValueError, match=r"must be|is not") as caught:
+    with pytest.raises(ValueError, match=r"must be|is not|has no unit") as caught:
         parse(value)
     assert quoted(value) in str(caught.value)
     assert len(str(caught.value)) < 300
@@ -43,7 +43,7 @@ def test_unit_in_other_letters_is_named(parse: Any, near: str) -> None:
 @pytest.mark.parametrize("parse", PARSERS)
 @pytest.mark.parametrize("text", ["9" * 41, "9" * 5000 + "MB", "5" + "M" * 5000, " " * 5000 + "-"])
 def test_long_value_is_quoted_short(parse: Any, text: str) -> None:
-    with pytest.raises(ValueError, match=r"must be|is not") as caught:
+    with pytest.raises(ValueError, match=r"must be|is not|has no unit") as caught:
         parse(text)
     assert len(str(caught.value)) < 300
     assert "..." in str(caught.value) or text in str(caught.value)

@@ -266,7 +266,7 @@ def test_a_connection_that_breaks_is_opened_where_it_broke(monkeypatch: pytest.M
     ],
 )
 def test_a_cell_without_a_value_of_pythons_ends_no_batch(tmp_path: Path, kind: str, value: int, expected: str | None) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
+    import pyarrow
     from pyarrow import parquet
 
     type_ = pyarrow.timestamp("us", tz="Mars/Olympus") if kind == "zone" else pyarrow.type_for_alias(kind.partition("[date")[0])

@@ -147,6 +147,21 @@ def test_an_idle_connection_that_was_closed_is_opened_anew(alone: pytest.MonkeyP
     assert len(asked) == 2
 
 
+def test_what_is_closed_before_it_was_opened_stays_closed(alone: pytest.MonkeyPatch) -> None:
+    """Its thread may come to it late, or be in the middle of it."""
+    with scripted() as (address, asked):
+        table = Client("dynamodb", endpoint=address, attempts=1)
+        asked_at = table._closings
+        table.close()
+        table.open(5.0, asked_at)
+        assert table._idle == []
+        table.open(5.0)
+        assert len(table._idle) == 1
+        table.close()
+        assert table._idle == []
+    assert asked == []
+
+
 def test_an_instance_of_a_snapshot_opens_its_own_connection(alone: pytest.MonkeyPatch) -> None:
     keeps = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
     with (

@@ -119,7 +119,7 @@ def test_keys_that_contradict_themselves_are_refused(tmp_path: Path, serve: dict
 @pytest.mark.parametrize(
     ("features", "inputs", "says"),
     [
-        (FEATURES, MIXED, "the model has the inputs x, visits, plan: say which"),
+        (FEATURES, MIXED, "the model has the inputs x, visits, plan: write"),
         (FEATURES | {"columns": {"y": "a"}}, MATRIX, "the model has no input 'y'"),
         (FEATURES | {"columns": ["a", "b"]}, MATRIX, "2 attributes are named, and the input ['batch', 3] has 3 columns"),
         (FEATURES | {"key": "visits", "columns": {"x": ["a", "b", "c"]}}, MIXED, "'visits' is an input of the model"),

@@ -69,15 +69,13 @@ class Features:
 
     def _open(self) -> "Client":
         """The table's client, whose connection is opened beside the rest of the start: a first request has a deadline, too."""
-        from _thread import start_new_thread
-
         from mlpack_runtime.aws import AwsError, signed
 
         try:
             client = signed.Client("dynamodb", attempts=3)
         except AwsError as error:
             raise ModelError(f"features are in a table, and {error}") from None
-        start_new_thread(client.open, (_OPEN_S,))
+        client.open_beside(_OPEN_S)
         return client
 
     @property

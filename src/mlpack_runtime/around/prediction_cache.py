@@ -65,15 +65,13 @@ class PredictionCache:
         self._client: Client | None = self._open() if self._table else None
 
     def _open(self) -> "Client":
-        from _thread import start_new_thread
-
         from mlpack_runtime.aws import AwsError, signed
 
         try:
             client = signed.Client("dynamodb", attempts=2)
         except AwsError as error:
             raise ModelError(f"predictions are kept in a table, and {error}") from None
-        start_new_thread(client.open, (_OPEN_S,))
+        client.open_beside(_OPEN_S)
         return client
 
     def forget(self) -> None:

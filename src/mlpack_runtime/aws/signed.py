@@ -200,18 +200,23 @@ class Client:
             connection.close()
         return wire.Connection(host, port, tls=tls, connect_s=CONNECT_S), False
 
-    def open(self, within_s: float) -> None:
+    def open_beside(self, within_s: float) -> None:
+        """`open` in a thread of its own. What is closed before that thread comes to it stays closed."""
+        start_new_thread(self.open, (within_s, self._closings))
+
+    def open(self, within_s: float, closings: "int | None" = None) -> None:
         """Find the credentials and connect, ahead of the first call, which then takes no more than a later one. Never raises: what
-        is wrong, the first call says."""
+        is wrong, the first call says. `closings`: how often it had been closed when somebody asked for this; else now."""
         scheme, host, port, _ = self._place
-        connection, closings = wire.Connection(host, port, tls=scheme == "https", connect_s=within_s), self._closings
+        connection = wire.Connection(host, port, tls=scheme == "https", connect_s=within_s)
+        closings = self._closings if closings is None else closings
         try:
             credentials.provide()
-            connection.open(monotonic() + within_s)
-            if self._closings != closings:
-                connection.close()
-                return
-            self._idle.append(((host, port, _EPOCH[0]), monotonic(), connection))
+            if self._closings == closings:
+                connection.open(monotonic() + within_s)
+                self._idle.append(((host, port, _EPOCH[0]), monotonic(), connection))
+            if self._closings != closings:  # meanwhile, or before
+                self._drop_idle()
         except (OSError, AwsError):
             connection.close()
 
@@ -220,17 +225,20 @@ class Client:
         processor a handshake of TLS takes longer than a deadline of features, and each late call closes its connection."""
         if not self._opening:
             self._opening = True
-            start_new_thread(self._open_beside, ())
+            start_new_thread(self._open_again, (self._closings,))
 
-    def _open_beside(self) -> None:
+    def _open_again(self, closings: int) -> None:
         try:
-            self.open(CONNECT_S)
+            self.open(CONNECT_S, closings)
         finally:
             self._opening = False
 
     def close(self) -> None:
         """Close the connections that are open and not in use, as before a process is frozen for long."""
         self._closings += 1
+        self._drop_idle()
+
+    def _drop_idle(self) -> None:
         idle, self._idle = self._idle, []
         for _, _, connection in idle:
             connection.close()
