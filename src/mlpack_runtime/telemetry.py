@@ -43,8 +43,8 @@ STAGE_METRICS = "MLPACK_STAGE_METRICS"
 """Whether the time of each stage is a metric of CloudWatch, too, which costs as much as any other metric: 1 or true."""
 _MORE = WORKER_METRICS | AROUND_METRICS
 _descriptions: "dict[tuple[str, ...], str]" = {}
-_written: "list[tuple[int, str]]" = [(-1, "")]
-"""The second that a line was written in last, and how it is written: of every line of that second."""
+_seconds: "dict[str, tuple[int, str]]" = {}
+"""The second that was written last in a form, and what was written."""
 TRACE_HEADER = "x-trace-id"
 _HEX = frozenset("0123456789abcdef")
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
@@ -170,12 +170,17 @@ def event(model: "Identified | None", level: str, message: str, **detail: "Any")
     return jsontext.dumps({**entry, **(identity(model) if model else {}), **detail})
 
 
+def written_second(form: str, second: int) -> str:
+    """A second since 1970, in UTC and a form of `strftime`: every line and answer asks for it, and it changes once a second."""
+    written = _seconds.get(form)
+    if written is None or written[0] != second:
+        written = _seconds[form] = (second, strftime(form, gmtime(second)))
+    return written[1]
+
+
 def _timestamp(now_ms: int) -> str:
     second, ms = divmod(now_ms, 1000)
-    written = _written[0]
-    if written[0] != second:
-        written = _written[0] = (second, strftime("%Y-%m-%dT%H:%M:%S", gmtime(second)))
-    return f"{written[1]}.{ms:03d}Z"
+    return f"{written_second('%Y-%m-%dT%H:%M:%S', second)}.{ms:03d}Z"
 
 
 def identity(model: "Identified") -> "dict[str, str]":

@@ -115,7 +115,7 @@ class Batcher:
     def hold_to(self, limits: Limits) -> None:
         """What may wait, and what the engine is asked for at a time; before the start."""
         self._limits = limits
-        waste = WASTE_ON_CPU if getattr(self._backend, "kind", "") == "cpu" else WASTE
+        waste = WASTE_ON_CPU if self._backend.kind == "cpu" else WASTE
         self._waiting = Waiting(most_tokens=limits.engine_tokens, waste=waste)
 
     def start(self) -> None:
@@ -311,14 +311,13 @@ class Batcher:
         try:
             self._began_s = monotonic()
             outputs = self._backend.run(feeds)
-            spent_s = monotonic() - self._began_s
+            self.busy_s += monotonic() - self._began_s
         except BackendError:
             raise
         except Exception as error:
             raise BackendError(f"{type(error).__name__}: {error}", "device") from error
         finally:
             self._began_s = 0.0
-        self.busy_s += spent_s
         try:
             return cut(self.layout, units, outputs, length)
         except BackendError:

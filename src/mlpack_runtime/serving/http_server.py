@@ -10,7 +10,7 @@ Will not: speak TLS, keep order between connections, or know what a request mean
 import socket
 import threading
 from select import POLLIN, poll
-from time import gmtime, monotonic, sleep, strftime, time
+from time import monotonic, sleep, time
 
 from mlpack_runtime import telemetry
 from mlpack_runtime.encodings import decoded
@@ -58,7 +58,8 @@ _DONE = (_HEAD, 0.0)  # it has its answer, and is about to be closed
 _FRESH_S = 0.5  # in which a new connection's first request is on its way
 _LOOK_S = 0.02
 _LINGER_S = 2.0
-_dated: "list[int | str]" = [0, ""]
+_DATE = "%a, %d %b %Y %H:%M:%S GMT"
+"""How HTTP writes a time."""
 
 
 class _Connection:
@@ -293,7 +294,11 @@ class Connections:
 
     def _send(self, one: _Connection, made: "Answer", head: "Request | None", *, kept: bool) -> None:
         status, headers, body = made
-        more = ["Server: mlpack", f"Date: {_date()}", *([f"Content-Length: {len(body)}"] if status != 204 else [])]
+        more = [
+            "Server: mlpack",
+            f"Date: {telemetry.written_second(_DATE, int(time()))}",
+            *([f"Content-Length: {len(body)}"] if status != 204 else []),
+        ]
         if not kept:
             more.append("Connection: close")
         elif head is not None and head.version == (1, 0):
@@ -386,10 +391,3 @@ def _has_more(wire: Wire) -> bool:
     except ValueError:  # it was closed just now
         return False
     return wire.pending or any(event & POLLIN for _, event in looked.poll(0))
-
-
-def _date() -> str:
-    """Now, as HTTP writes it: it changes once a second, and is asked for with every answer."""
-    if _dated[0] != (second := int(time())):
-        _dated[:] = second, strftime("%a, %d %b %Y %H:%M:%S GMT", gmtime(second))
-    return str(_dated[1])
