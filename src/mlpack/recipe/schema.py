@@ -26,12 +26,11 @@ from mlpack.core.text.quantities import MILLISECONDS, share_of
 from mlpack.recipe.branches import merged
 from mlpack.recipe.budget_keys import BudgetKeys
 from mlpack.recipe.serve_keys import ServeKeys
-from mlpack.recipe.units import Keys, Text
+from mlpack.recipe.units import NAME, Keys, Name, Text
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-NAME = r"[a-z0-9][a-z0-9-]*"
 VARIANT_MOST = 128
 """Letters of a variant's name: a candidate's id, which also names its target, is the name of a directory (255 bytes)."""
 PREFERENCES = ("cost", "latency", "size", "accuracy")
@@ -171,7 +170,7 @@ def _search(value: Any) -> Any:
 class RecipeKeys(Keys):
     """A recipe. Relative paths are relative to the recipe's own directory."""
 
-    name: Annotated[str, Field(pattern=f"^{NAME}$", max_length=64)] = Field(description=f"the model's name: `{NAME}`")
+    name: Name = Field(description=f"the model's name: `{NAME}`")
     source: SourceKeys = Field(description="where the model comes from: exactly one kind of source")
     inputs: dict[Text, InputKeys] = Field(
         default_factory=dict,

@@ -103,7 +103,8 @@ class Structurer:
         if not isinstance(written, dict) or not written:
             self._say(("variants",), "must be `auto` or a mapping of names to lists of steps, such as `int8: [quantize]`")
             return None
-        from mlpack.recipe.schema import NAME, VARIANT_MOST
+        from mlpack.recipe.schema import VARIANT_MOST
+        from mlpack.recipe.units import NAME
 
         variants = []
         for name, chain in written.items():

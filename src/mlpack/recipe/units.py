@@ -27,6 +27,9 @@ Money = Annotated[
     WithJsonSchema({"type": ["number", "string"], "exclusiveMinimum": 0, "pattern": r"^\s*[0-9.]+\s*(USD|\$)?\s*$"}),
 ]
 Text = Annotated[str, Field(min_length=1)]
+NAME = r"[a-z0-9][a-z0-9-]*"
+Name = Annotated[str, Field(pattern=f"^{NAME}$", max_length=64)]
+"""Of a model or a package."""
 
 
 class Keys(BaseModel):

@@ -6,17 +6,14 @@ from typing import Annotated
 
 from pydantic import Field  # noqa: TID253
 
-from mlpack.recipe.units import Keys, Size, Text
-
-NAME = r"[a-z0-9][a-z0-9-]*"
-ModelName = Annotated[str, Field(pattern=f"^{NAME}$", max_length=64)]
+from mlpack.recipe.units import Keys, Name, Size, Text
 
 
 class ModelsKeys(Keys):
     """Built packages that become one."""
 
-    name: ModelName = Field(description="the package's name")
-    models: Annotated[dict[ModelName, Text], Field(min_length=1, max_length=100)] = Field(
+    name: Name = Field(description="the package's name")
+    models: Annotated[dict[Name, Text], Field(min_length=1, max_length=100)] = Field(
         description="directories that builds left, or of packages, by the names that callers use"
     )
     default: Text | None = Field(default=None, description="the model of requests that name none [the first]")
