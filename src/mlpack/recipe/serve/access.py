@@ -170,12 +170,6 @@ def problems(keys: Any, root: Path) -> Iterator[tuple[Place, str]]:
         yield from ((("cors", *place), text) for place, text in _of_cors(keys.cors))
 
 
-def hook_of(keys: Any) -> str | None:
-    """The function of the user's own that authorizes."""
-    hook: str | None = keys.authorize.hook if keys.authorize is not None else None
-    return hook
-
-
 def authorize_settings(keys: AuthorizeKeys, root: Path) -> dict[str, Any]:
     """What model.json has as `authorize`."""
     made: dict[str, Any] = {"public": sorted(set(keys.public))}

@@ -39,9 +39,8 @@ def problems(keys: Any, root: Path, budgets: Any = None) -> Iterator[tuple[Place
 
 def hooks(keys: Any) -> dict[str, str]:
     """The functions of the user's own, by the key that names each."""
-    from mlpack.recipe.serve import access  # as above
-
-    named = {"preprocess": keys.preprocess, "postprocess": keys.postprocess, "authorize": access.hook_of(keys)}
+    authorize = keys.authorize and keys.authorize.hook
+    named = {"preprocess": keys.preprocess, "postprocess": keys.postprocess, "authorize": authorize}
     return {key: reference for key, reference in named.items() if reference is not None}
 
 
