@@ -12,14 +12,15 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from mlpack.core.yaml_positions import Place
+
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-_TAG = re.compile(r"(?:constrained-)?(str|int|float|bool)|(tuple|list|dict)\[.*\]")
+_TAG = re.compile(r"(?:constrained-)?(str|int|float|bool)|(tuple|list|dict|literal)\[.*\]")
 _WORDS = {
     "bool": "true or false", "int": "a whole number", "float": "a number", "str": "a string", "list": "a list", "dict": "a mapping",
 }  # fmt: skip
-Place = tuple[int | str, ...]
 
 
 def merged(errors: Sequence[ErrorDetails], written: Any) -> list[ErrorDetails]:
@@ -75,6 +76,8 @@ def _kind_of(value: Any) -> str:
 def _none_of(place: Place, value: Any, branches: dict[str, list[ErrorDetails]]) -> ErrorDetails:
     kinds = [kind for kind in _WORDS if kind in branches and not (kind == "int" and "float" in branches)]
     words = [_WORDS[kind] for kind in kinds]
+    if "literal" in branches:
+        words.append(str(branches["literal"][0]["ctx"]["expected"]).replace("'", "`"))
     told = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
     return {"type": "union", "loc": place, "input": value, "msg": f"Input should be {told}"}
 

@@ -268,30 +268,12 @@ def json_schema(steps: Mapping[str, type[Keys]], targets: Mapping[str, type[Keys
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | whole
 
 
-_NUMBER_OR_WORD = "number_or_word"
-
-
 def validated(model: type[Keys], written: dict[str, Any]) -> Keys | list[ErrorDetails]:
     """Read strictly by way of JSON, where a list may become a tuple but "3" never 3."""
     try:
         return model.model_validate_json(json.dumps(written), strict=True)
     except ValidationError as error:
-        return merged(_joined(error.errors(include_url=False)), written)
-
-
-def _joined(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """One error for a key that takes a number or a word. pydantic gives two, with the type as the last part of their place."""
-    words = {error["loc"][:-1]: error for error in errors if str(error["loc"][-1:]).startswith('("literal[')}
-    numbers = {error["loc"][:-1] for error in errors if error["loc"][-1:] == ("int",)}
-    joined: list[ErrorDetails] = []
-    for error in errors:
-        place = error["loc"][:-1]
-        if place not in numbers or place not in words:
-            joined.append(error)
-        elif error is not words[place]:
-            expected = str(words[place]["ctx"]["expected"]).replace("'", "`")
-            joined.append({**error, "type": _NUMBER_OR_WORD, "loc": place, "ctx": {"words": expected}})
-    return joined
+        return merged(error.errors(include_url=False), written)
 
 
 def without_unknown(written: dict[str, Any], errors: list[ErrorDetails]) -> dict[str, Any]:
@@ -325,8 +307,6 @@ def wording(error: ErrorDetails, model: type[Keys], filled: tuple[str, ...] = ()
         return f"must be {expected}, not {_shown(value)}{near}"
     if kind == "string_pattern_mismatch" and context["pattern"] == f"^{NAME}$":
         return f"must be lower-case letters, digits and hyphens ({NAME}), not {_shown(value)}"
-    if kind == _NUMBER_OR_WORD:
-        return f"must be a whole number or {context['words']}, not {_shown(value)}"
     if kind == "value_error":
         return f"{context['error']}"
     if kind == "string_too_short" and not value:
