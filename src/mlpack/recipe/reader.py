@@ -26,7 +26,7 @@ from mlpack.core.trails import SearchBudget
 from mlpack.core.yaml_positions import Place, PlacedError, Problem
 from mlpack.errors import RecipeError
 from mlpack.evaluation.metrics import DEFAULT, METRICS
-from mlpack.recipe import tasks
+from mlpack.recipe import several, tasks
 from mlpack.recipe.serve import checks
 from mlpack.recipe.tables import Passes, Structurer, Targets, filled, tables
 from mlpack.targets import licenses, wheel_licenses
@@ -58,7 +58,7 @@ def load(path: Path, passes: Passes | None = None, targets: Targets | None = Non
         raise RecipeError(
             f"{path}:{document.positions.line(())}: {what}; a recipe begins with `name:`, `source:`, `data:`, `targets:`"
         )
-    if "models" in document.value and "source" not in document.value:
+    if several.puts_together(document.value):
         line = document.positions.line(("models",))
         raise RecipeError(f"{path}:{line}: models: this recipe only puts built packages together: use `mlpack build`")
     reader = _Reader(document.value, path.parent, *tables(passes, targets))

@@ -55,7 +55,12 @@ def is_several(path: Path) -> bool:
         value = yaml_positions.read(path).value
     except RecipeError:
         return False
-    return isinstance(value, dict) and "models" in value and "source" not in value
+    return puts_together(value)
+
+
+def puts_together(written: Any) -> bool:
+    """Whether what is written in a recipe is for packages that are built already."""
+    return isinstance(written, dict) and "models" in written and "source" not in written
 
 
 def load(path: Path, targets: Targets | None = None) -> SeveralRecipe:
