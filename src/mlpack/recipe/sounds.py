@@ -197,13 +197,7 @@ def _processor(folder: Path | None) -> dict[str, Any]:
 
 
 def _object(folder: Path | None, name: str) -> dict[str, Any]:
-    if folder is None:
-        return {}
-    try:
-        document = bounded.load_json(folder / name)
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
+    return {} if folder is None else bounded.load_object(folder / name)
 
 
 def _whole(written: Mapping[str, Any], key: str, default: int | None) -> int | None:

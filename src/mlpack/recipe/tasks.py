@@ -130,7 +130,7 @@ def settings(recipe: Recipe, steps: Sequence[Step], signature: Signature, *, tok
 
 def _settings(recipe: Recipe, steps: Sequence[Step], signature: Signature, *, tokenized: bool) -> dict[str, Any] | None:
     serve, folder = recipe.serve, folder_of(recipe)
-    config = _object(folder / "config.json") if folder else {}
+    config = bounded.load_object(folder / "config.json") if folder else {}
     if serve.task is not None:
         name: str | None = None if serve.task == NONE else serve.task
     elif serve.preprocess or serve.postprocess:
@@ -173,7 +173,7 @@ def untold(recipe: Recipe, steps: Sequence[Step], signature: Signature) -> str |
     folder, serve = folder_of(recipe), recipe.serve
     if folder is None or serve.task is not None or serve.preprocess or serve.postprocess:
         return None
-    name = task_implied(_object(folder / "config.json"), _exported(recipe, steps), pooled=False)
+    name = task_implied(bounded.load_object(folder / "config.json"), _exported(recipe, steps), pooled=False)
     if name is None or TASKS[name].media is None:
         return None
     asked = dataclasses.replace(recipe, serve=dataclasses.replace(serve, task=name))
@@ -190,7 +190,7 @@ def _of_pictures(
     name: str, serve: Serve, signature: Signature, folder: Path | None, config: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """The settings of a task that reads pictures; None where files alone imply it, and leave something open."""
-    processor = _object(folder / "preprocessor_config.json") if folder else {}
+    processor = bounded.load_object(folder / "preprocessor_config.json") if folder else {}
     said = [key for key in ("task", "image", "objects") if getattr(serve, key) is not None]
     try:
         image = pictures.image_settings(serve, signature, config, processor)
@@ -375,7 +375,7 @@ def _tokens(name: str, folder: Path | None) -> dict[str, Any]:
     """The tokenizer's unknown token and that which stands for the whole, where places in texts depend on them."""
     if name not in ("token-classification", "question-answering") or folder is None:
         return {}
-    read = [_object(folder / file) for file in _TOKEN_FILES]
+    read = [bounded.load_object(folder / file) for file in _TOKEN_FILES]
     if not any(read):
         return {}
     values = {key: next((each[key] for each in read if each.get(key)), None) for key in ("cls_token", "unk_token")}
@@ -388,12 +388,3 @@ def _own(name: str, serve: Serve) -> dict[str, Any]:
     """What the recipe says itself."""
     keys = [key for key in TASKS[name].takes if key not in (*_OUTPUTS, "labels", "image", "objects", "sound")]
     return {key: getattr(serve, key) for key in keys if getattr(serve, key) is not None}
-
-
-def _object(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is none: who needs it says so."""
-    try:
-        document = bounded.load_json(path)
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}

@@ -125,6 +125,15 @@ def load_json(
     return value
 
 
+def load_object(path: Path) -> dict[str, Any]:
+    """The object of a JSON file; {} where there is no such file, or it holds no object: who needs it says so."""
+    try:
+        value = load_json(path)
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def _parsed_bytes(data: bytes | str) -> int:
     """The most memory of a document as Python's objects, estimated from its marks: each list and object, each value with its key,
     each text."""
