@@ -11,7 +11,6 @@ Will not: change what a graph computes.
 from __future__ import annotations
 
 import json
-import mmap
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,11 +100,7 @@ def _parsed(path: Path, *, outline: bool) -> tuple[onnx.ModelProto, dict[int, wi
 def _message(path: Path, size: int, *, outline: bool) -> tuple[bytes, dict[int, wire.Part]]:
     """The bytes of a file's message; for an outline without those of large weights, and where in the file these are."""
     if outline and size > weights.LARGE_BYTES and weights.is_nameable(path):
-        with (
-            path.open("rb") as stream,
-            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-            memoryview(mapped) as view,
-        ):
+        with wire.mapped(path) as view:
             if (parts := wire.without_weights(view, weights.LARGE_BYTES)) is not None:
                 return parts
     bounded.fits_in_memory(2 * size, path.name, PassError)

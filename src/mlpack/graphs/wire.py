@@ -10,7 +10,10 @@ Source: protobuf.dev, "Encoding"; onnx.proto for the numbers of fields.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
 _NODE, _INPUT, _OUTPUT, _OPERATOR = 1, 1, 2, 4
@@ -29,6 +32,13 @@ Part = tuple[int, int]
 
 class _UnusualFormError(ValueError):
     """The file is not in the plain form."""
+
+
+@contextmanager
+def mapped(path: Path) -> Iterator[memoryview]:
+    """A file's bytes while the block runs; only what is looked at is read. OSError, or ValueError for an empty file."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages, memoryview(pages) as view:
+        yield view
 
 
 def without_weights(data: memoryview, larger_than: int) -> tuple[bytes, dict[int, Part]] | None:

@@ -7,7 +7,6 @@ Promises: what the recipe says goes before what the model's files say; what neit
 from __future__ import annotations
 
 import ast
-import mmap
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -57,7 +56,7 @@ def told_by_graph(path: Path) -> dict[str, Any]:
         path: The file, of which only what stands beside the graph is read.
     """
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
+        with wire.mapped(path) as view:
             told = wire.metadata(view)
     except (OSError, ValueError):
         return {}

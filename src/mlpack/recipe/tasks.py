@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +160,7 @@ def _settings(recipe: Recipe, steps: Sequence[Step], signature: Signature, *, to
 def _operator_behind(path: Path, output: str) -> str:
     """The operator whose numbers an output of an ONNX file has; "" where that cannot be told."""
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
+        with wire.mapped(path) as view:
             return wire.operator_behind(view, output)
     except (OSError, ValueError):
         return ""
