@@ -8,12 +8,11 @@ Will not: measure. What each model does was measured when its own package was bu
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mlpack.core import digest, machine
+from mlpack.core import machine
 from mlpack.core.distribution import VERSION
 from mlpack.core.records import (
     Artifact,
@@ -42,8 +41,8 @@ from mlpack.store import care
 from mlpack.store.local import Store
 from mlpack.targets import TARGETS, shipped
 from mlpack.targets.format import outside
-from mlpack.targets.format.contents import Contents, Written
-from mlpack.targets.format.unpacking import PACKAGE, SCHEMA, describe
+from mlpack.targets.format.contents import Contents
+from mlpack.targets.format.unpacking import describe
 
 if TYPE_CHECKING:
     from mlpack.core.progress import Progress
@@ -128,46 +127,16 @@ def _write(
     first = next(member for member in members if member.name == recipe.default)
     (folder / pack.EVENT).write_bytes(several.event(first))
     (folder / pack.OPENAPI).write_bytes(several.openapi_document(members, together))
-    described = _package(recipe, first, together, written, weights)
-    (folder / PACKAGE).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n", "utf-8")
-    files = [path for path, entry in digest.entries(folder) if entry.is_file(follow_symlinks=False)]
-    return Artifact(
-        kind=written.kind,
-        digest=written.digest,
-        tree=digest.of_tree(folder),
-        files=tuple(sorted(files)),
-        size_bytes=written.size_bytes,
-        compressed_bytes=written.compressed_bytes,
-        parts=written.parts,
-        notes=(*written.notes, *_sizes(together), *map(outside.note, weights)),
-    )
-
-
-def _package(
-    recipe: SeveralRecipe, first: Member, together: Together, written: Written, weights: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """package.json, as `pack` writes it, with the models."""
-    return {
-        "schema": SCHEMA,
-        "kind": written.kind,
-        "digest": str(written.digest),
+    described = {
         "name": recipe.name,
         "version": together.version,
         "variant": VARIANT,
-        "target": recipe.target.kind,
-        "arch": recipe.target.arch,
         "python": first.package["python"],
-        "memory_mb": recipe.target.config.memory_mb,
-        "size_bytes": written.size_bytes,
-        "compressed_bytes": written.compressed_bytes,
-        "parts": {part.name: part.size_bytes for part in written.parts},
-        "layers": {part: str(each) for part, each in written.layers.items()},
-        "files": [each.as_json() for each in written.files],
         "models": together.settings["models"],
         **({"weights": weights} if weights else {}),
-        **TARGETS[recipe.target.kind].settings(recipe.target.config),
-        **TARGETS[recipe.target.kind].provider,
+        **pack.described_by(written, recipe.target),
     }
+    return pack.finish(folder, written, described, (*written.notes, *_sizes(together), *map(outside.note, weights)))
 
 
 def _sizes(together: Together) -> tuple[str, ...]:

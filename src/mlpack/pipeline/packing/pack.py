@@ -148,19 +148,24 @@ def pack(request: PackRequest, work_dir: Path, out_dir: Path) -> Artifact:
         settings = _json(contents.code / "model" / "model.json")
         limits = openapi.limits_of(sources_dir(), settings)
         (out_dir / OPENAPI).write_bytes(openapi.document(settings, request.sample, limits))
-        package_json = _package(request, result, taken)
-        (out_dir / PACKAGE).write_text(json.dumps(package_json, indent=1, sort_keys=True) + "\n", "utf-8")
-        files = [path for path, entry in digest.entries(out_dir) if entry.is_file(follow_symlinks=False)]
-        return Artifact(
-            kind=result.kind,
-            digest=result.digest,
-            tree=digest.of_tree(out_dir),
-            files=tuple(sorted(files)),
-            size_bytes=result.size_bytes,
-            compressed_bytes=result.compressed_bytes,
-            parts=result.parts,
-            notes=(*request.notes, *result.notes, *outside.notes(taken, request.weights)),
-        )
+        notes = (*request.notes, *result.notes, *outside.notes(taken, request.weights))
+        return finish(out_dir, result, _package(request, result, taken), notes)
+
+
+def finish(out_dir: Path, written: Written, described: Mapping[str, Any], notes: tuple[str, ...]) -> Artifact:
+    """Write package.json beside what ships, and return what the directory is then."""
+    (out_dir / PACKAGE).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n", "utf-8")
+    files = [path for path, entry in digest.entries(out_dir) if entry.is_file(follow_symlinks=False)]
+    return Artifact(
+        kind=written.kind,
+        digest=written.digest,
+        tree=digest.of_tree(out_dir),
+        files=tuple(sorted(files)),
+        size_bytes=written.size_bytes,
+        compressed_bytes=written.compressed_bytes,
+        parts=written.parts,
+        notes=notes,
+    )
 
 
 def lay_out(request: PackRequest, work_dir: Path, out_dir: Path) -> None:
@@ -331,26 +336,34 @@ def _event(request: PackRequest) -> bytes:
 def _package(request: PackRequest, result: Written, taken: Taken | None) -> dict[str, Any]:
     """package.json, which describes the package to those who unpack, boot, publish or compare it."""
     return {
-        "schema": SCHEMA,
-        "kind": result.kind,
-        "digest": str(result.digest),
         "name": request.name,
         "version": request.version,
         "variant": request.variant,
-        "target": request.target.kind,
-        "arch": request.target.arch,
         "python": request.python,
-        "memory_mb": request.target.config.memory_mb,
-        "size_bytes": result.size_bytes,
-        "compressed_bytes": result.compressed_bytes,
-        "parts": {part.name: part.size_bytes for part in result.parts},
-        "layers": {part: str(each) for part, each in result.layers.items()},
-        "files": [each.as_json() for each in result.files],
-        **TARGETS[request.target.kind].settings(request.target.config),
+        **described_by(result, request.target),
         **({"weights": taken.as_json()} if taken else {}),
         **_licences(request),
         **_requirements(request),
-        **TARGETS[request.target.kind].provider,
+    }
+
+
+def described_by(written: Written, target: Target) -> dict[str, Any]:
+    """The keys of package.json that follow from its target, and from what was written for it."""
+    row = TARGETS[target.kind]
+    return {
+        "schema": SCHEMA,
+        "kind": written.kind,
+        "digest": str(written.digest),
+        "target": target.kind,
+        "arch": target.arch,
+        "memory_mb": target.config.memory_mb,
+        "size_bytes": written.size_bytes,
+        "compressed_bytes": written.compressed_bytes,
+        "parts": {part.name: part.size_bytes for part in written.parts},
+        "layers": {part: str(each) for part, each in written.layers.items()},
+        "files": [each.as_json() for each in written.files],
+        **row.settings(target.config),
+        **row.provider,
     }
 
 
