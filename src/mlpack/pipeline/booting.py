@@ -36,11 +36,21 @@ def boot_once(package: Package, target: Target, programs: Mapping[str, Path | No
     }
     with store.entry(action, repeatable=False) as entry:
         if not entry.hit:
-            event = (package.dir / "event.json").read_bytes()
-            boot = shipped.boot_layers(package.dir, event, rie=programs["aws-lambda-rie"], podman=programs["podman"])
-            startup = {"how": boot.how, "init_ms": round(boot.init_ms, 1), "status": None if boot.answer is None else boot.status}
-            (entry.dir / "boot.json").write_bytes(digest.canonical_json(startup))
+            startup = boot_here(package.dir, programs)
+            (entry.dir / "boot.json").write_bytes(digest.canonical_json(dataclasses.asdict(startup)))
     return Startup(**transform.read_json(entry.dir / "boot.json"))
+
+
+def boot_here(folder: Path, programs: Mapping[str, Path | None]) -> Startup:
+    """Boot the package that lies in this directory, and send it its sample request."""
+    event = (folder / "event.json").read_bytes()
+    boot = shipped.boot_layers(folder, event, rie=programs["aws-lambda-rie"], podman=programs["podman"])
+    return Startup(how=boot.how, init_ms=round(boot.init_ms, 1), status=None if boot.answer is None else boot.status)
+
+
+def find_programs(tools: Tools) -> dict[str, Path | None]:
+    """The programs that boot packages, by their names."""
+    return {name: tools(name) for name in ("aws-lambda-rie", "podman")}
 
 
 def check_init(startup: Startup, target: Target) -> str | None:

@@ -154,13 +154,7 @@ def _boot(folder: Path, target: Target, options: Options, console: Progress) -> 
         console.warn(f"the package was not booted: this machine is {machine.arch()}. Build on its kind to be sure")
         return None
     with console.step("boot"):
-        boot = shipped.boot_layers(
-            folder,
-            (folder / pack.EVENT).read_bytes(),
-            rie=options.tools("aws-lambda-rie"),
-            podman=options.tools("podman"),
-        )
-    return Startup(how=boot.how, init_ms=round(boot.init_ms, 1), status=None if boot.answer is None else boot.status)
+        return booting.boot_here(folder, booting.find_programs(options.tools))
 
 
 def _outcome(

@@ -86,7 +86,7 @@ def float_measurements(contenders: Contenders, planned: Plan) -> dict[str, Measu
 def decide_and_boot(contenders: Contenders, by: Surroundings) -> Ending:
     """Choose a candidate, look at its sizes and boot it. When it does not boot, choose again without it."""
     planned, recipe, floats = by.plan, by.plan.recipe, float_measurements(contenders, by.plan)
-    programs = {name: by.tools(name) for name in ("aws-lambda-rie", "podman")}
+    programs = booting.find_programs(by.tools)
     packages = {each.target.id: contenders[each.id].package for each in planned.baselines if each.target.id in floats}
     sizes = {target_id: package.artifact.size_bytes for target_id, package in packages.items() if package is not None}
     while True:
