@@ -115,10 +115,10 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
     )
     with reader.lines_of(planned.recipe):
         source = transform.take_source(planned.recipe, store, roots)
-    step = console.step(f"build {planned.recipe.name}: {len(planned.candidates)} candidates")
-    with step, search.remembering(), packages.trees.kept():
-        inputs, contenders = _run(setting, planned, source)
-    ending = _end(setting, inputs, contenders, effort)
+    with packages.trees.kept():
+        with console.step(f"build {planned.recipe.name}: {len(planned.candidates)} candidates"), search.remembering():
+            inputs, contenders = _run(setting, planned, source)
+        ending = _end(setting, inputs, contenders, effort)
     contenders = ending.contenders
     outcome = recording.BuildOutcome(
         plan=planned,
