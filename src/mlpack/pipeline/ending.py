@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpack.core import machine
@@ -21,6 +20,7 @@ from mlpack.decide import choose
 from mlpack.errors import MeasureError, MlpackError
 from mlpack.pipeline import booting, sizing
 from mlpack.pipeline.booting import Tools
+from mlpack.pipeline.evidence import Data
 from mlpack.pipeline.outcome import Startup
 from mlpack.pipeline.packing.packages import Package, Packages
 from mlpack.store.local import Store
@@ -49,16 +49,16 @@ Contenders = Mapping[str, Contender]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What the end of a build needs. `calls`: the directory of the calls that are timed, and how many there are. `sample`: the JSON
-    body of a request. `is_full`: whether timing was asked for in full."""
+    """What the end of a build needs. `evaluation`: the data that requests are taken from. `timed`: the data whose calls are timed.
+    `is_full`: whether timing was asked for in full."""
 
     plan: Plan
     store: Store
     packages: Packages
     progress: Progress
     tools: Tools
-    calls: tuple[Path, int]
-    sample: Mapping[str, Any]
+    evaluation: Data
+    timed: Data
     is_full: bool
 
 
@@ -128,9 +128,10 @@ def _sized(contender: Contender, by: Surroundings) -> tuple[Contender, Sizing | 
     try:
         with by.progress.step(f"{candidate.id}: sizes of memory"):
             means = (by.packages, by.store, lambda text: by.progress.note(f"  {text}"))
+            calls = (by.timed.dir, len(by.timed.calls))
             measured = contender.result.measurement
             stages_ms = measured.stages_ms if measured is not None else {}
-            sized = sizing.size_up(candidate, package, by.calls, by.plan.recipe.budgets, means, stages_ms)
+            sized = sizing.size_up(candidate, package, calls, by.plan.recipe.budgets, means, stages_ms)
     except MeasureError as error:
         by.progress.warn(f"{candidate.id}: its sizes of memory could not be compared: {error}")
         return contender, None
@@ -149,7 +150,7 @@ def _sized(contender: Contender, by: Surroundings) -> tuple[Contender, Sizing | 
     if proposed_mb == package.memory_mb or contender.result.model is None:
         return contender, sized
     fitted = dataclasses.replace(candidate, target=sizing.with_memory(candidate.target, proposed_mb))
-    packed = by.packages.pack(fitted, contender.result.model, by.sample)
+    packed = by.packages.pack(fitted, contender.result.model, by.evaluation.sample(by.plan.recipe))
     return dataclasses.replace(contender.with_result(artifact=packed.artifact), package=packed), sized
 
 

@@ -147,7 +147,6 @@ def build(path: Path, store: Store, roots: tuple[Path, ...], options: Options, c
 
 def _end(setting: _Setting, inputs: _Inputs, contenders: Contenders, effort: str) -> Ending:
     """Choose, and boot what was chosen."""
-    data = inputs.judging_data
     return decide_and_boot(
         contenders,
         Surroundings(
@@ -156,8 +155,8 @@ def _end(setting: _Setting, inputs: _Inputs, contenders: Contenders, effort: str
             packages=setting.packages,
             progress=setting.progress,
             tools=setting.options.tools,
-            calls=(data.dir, len(data.calls)),
-            sample=inputs.evaluation.sample(inputs.plan.recipe),
+            evaluation=inputs.evaluation,
+            timed=inputs.judging_data,
             is_full=effort == "full",
         ),
     )
