@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mlpack.core.records import Budgets
-from mlpack.core.sizes import SIZES_MB, SizePoint
+from mlpack.core.sizes import MB_PER_VCPU, SIZES_MB, SizePoint
 from mlpack.decide import sizing
 from mlpack.targets import limits, prices
 
@@ -89,7 +89,7 @@ def test_each_problem_of_a_size_is_said(budgets: Budgets, more: dict[str, Any], 
 
 def test_a_start_within_the_margin_has_no_problem() -> None:
     assert limits.INIT.value == sizing.INIT_S
-    assert limits.MEMORY_PER_VCPU.value == sizing.MB_PER_VCPU
+    assert limits.MEMORY_PER_VCPU.value == MB_PER_VCPU
     assert sizing.init_problem(8000, 512) is None
     problem = sizing.init_problem(8001, 512)
     assert problem is not None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SIZES_MB = (512, 1024, 1769, 3538)
+MB_PER_VCPU = 1769
+"""The memory with which a function has one whole vCPU (targets.limits.MEMORY_PER_VCPU)."""
+SIZES_MB = (512, 1024, MB_PER_VCPU, 2 * MB_PER_VCPU)
 """What a package is looked at with: parts of a vCPU, one, and two."""
 AUTO = "auto"
 """What a recipe says for `memory_mb` where the build chooses it."""
-COMPARED_MB = 1769
+COMPARED_MB = MB_PER_VCPU
 """The memory at which candidates are compared where the build chooses it: one whole vCPU."""
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mlpack.core import stats
 from mlpack.core.records import Budgets
-from mlpack.core.sizes import SizePoint, SizeVerdict
+from mlpack.core.sizes import MB_PER_VCPU, SizePoint, SizeVerdict
 from mlpack.core.stages import SHARE
 from mlpack.core.text import words
 
@@ -26,9 +26,6 @@ MEMORY_MARGIN = 0.9
 """The share of a size that the package's peak may take: the rest is for AWS's runtime client and for larger requests."""
 PARALLEL_SHARE = 0.8
 """The share of a call that a second thread halves, where two cannot be measured: an assumption, and named in each such estimate."""
-MB_PER_VCPU = 1769
-
-
 WAITS = ("features",)
 """Stages that wait for others, and take no longer with less processor."""
 
@@ -126,7 +123,7 @@ def extrapolated(point: SizePoint, memory_mb: int, price: Callable[[int, float],
     Returns:
         The point, not `measured`, with its basis in words.
     """
-    threads = max(1, round(memory_mb / MB_PER_VCPU))
+    threads = threads_of(memory_mb)
     factor = _seconds(memory_mb, threads) / _seconds(point.memory_mb, point.threads)
     latency_ms = tuple(round(value * factor, 4) for value in point.latency_ms)
     start_factor = max(1.0, MB_PER_VCPU / memory_mb) / max(1.0, MB_PER_VCPU / point.memory_mb)  # most of a start is one thread's
@@ -143,6 +140,11 @@ def extrapolated(point: SizePoint, memory_mb: int, price: Callable[[int, float],
         peak_memory_bytes=point.peak_memory_bytes,
         cost_per_million_usd=price(memory_mb, stats.median(latency_ms)),
     )
+
+
+def threads_of(memory_mb: int) -> int:
+    """The threads of the engine at a size, as the runtime counts them."""
+    return max(1, round(memory_mb / MB_PER_VCPU))
 
 
 def _seconds(memory_mb: int, threads: int) -> float:

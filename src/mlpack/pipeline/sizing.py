@@ -21,7 +21,7 @@ from typing import Any
 
 from mlpack.core import digest, machine
 from mlpack.core.records import Budgets, Candidate, Target
-from mlpack.core.sizes import AUTO, COMPARED_MB, SIZES_MB, SizePoint, Sizing
+from mlpack.core.sizes import AUTO, MB_PER_VCPU, SIZES_MB, SizePoint, Sizing
 from mlpack.core.stats import median
 from mlpack.decide import sizing
 from mlpack.pipeline.measuring import measure, quota
@@ -78,7 +78,7 @@ def size_up(
     """
     packages, store, observe = by
     sizes = tuple(sorted({*SIZES_MB, package.memory_mb}))
-    ways = quota.ways() if min(sizes) < COMPARED_MB else ()
+    ways = quota.ways() if min(sizes) < MB_PER_VCPU else ()
     action = {
         "kind": "sizes",
         "version": _VERSION,
@@ -117,18 +117,19 @@ def points_of(target: Target, sizes: tuple[int, ...], timings: Mapping[str, Any]
     points: dict[int, SizePoint] = {}
     for size in sizes:
         if (row := timings.get(str(size))) is not None:
-            share = "" if size >= COMPARED_MB else f" of {size / COMPARED_MB:.0%} of a processor, {held}"
+            threads = sizing.threads_of(size)
+            share = "" if size >= MB_PER_VCPU else f" of {size / MB_PER_VCPU:.0%} of a processor, {held}"
             points[size] = SizePoint(
                 memory_mb=size,
                 measured=True,
-                basis=f"measured with {max(1, round(size / COMPARED_MB))} of this machine's cores{share}",
-                threads=max(1, round(size / COMPARED_MB)),
+                basis=f"measured with {threads} of this machine's cores{share}",
+                threads=threads,
                 latency_ms=tuple(row["latency_ms"]),
                 cold_start_ms=tuple(row["cold_start_ms"]),
                 peak_memory_bytes=row["peak_memory_bytes"],
                 cost_per_million_usd=price(size, median(row["latency_ms"])),
             )
-    nearest = min(points.values(), key=lambda point: abs(point.memory_mb - COMPARED_MB))
+    nearest = min(points.values(), key=lambda point: abs(point.memory_mb - MB_PER_VCPU))
     return tuple(points.get(size) or sizing.extrapolated(nearest, size, price) for size in sizes)
 
 
@@ -138,9 +139,9 @@ def _cores() -> int:
 
 def _can_measure(size: int, cores: int, *, has_quota: bool) -> bool:
     """A part of a vCPU needs a quota; whole ones need as many cores, and no size between them is measured."""
-    if size < COMPARED_MB:
+    if size < MB_PER_VCPU:
         return has_quota
-    return size % COMPARED_MB == 0 and size // COMPARED_MB <= cores
+    return size % MB_PER_VCPU == 0 and size // MB_PER_VCPU <= cores
 
 
 def _measure(
@@ -153,7 +154,7 @@ def _measure(
                 subject,
                 id=f"{subject.id} at {size:,} MB",
                 memory_mb=size,
-                emulator=stack.enter_context(by.held(size / COMPARED_MB)) if by is not None and size < COMPARED_MB else (),
+                emulator=stack.enter_context(by.held(size / MB_PER_VCPU)) if by is not None and size < MB_PER_VCPU else (),
             )
             for size in sizes
         ]
