@@ -9,6 +9,8 @@ Will not: write a file.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mlpack.core.text import sinks
 from mlpack.report import sizes, stages, summary
 from mlpack.report.record import BuildRecord
@@ -38,7 +40,7 @@ def _table(record: BuildRecord) -> str:
         chosen = one.id == record.chosen
         cell = f"**{sinks.code(name)}**" if chosen else sinks.code(name)
         lines.append((cell, f"**{status}**" if chosen else sinks.markdown(status), *map(sinks.markdown, numbers)))
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return _joined(lines)
 
 
 def _sizes(record: BuildRecord) -> str:
@@ -46,8 +48,7 @@ def _sizes(record: BuildRecord) -> str:
         return ""
     lines = [tuple(name.replace("$", "\\$") for name in sizes.HEADINGS), ("---:",) * sizes.NUMBERS + ("---", "---")]
     lines += [tuple(map(sinks.markdown, row)) for row in sizes.rows(record.sizing)]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return f"{sinks.markdown(sizes.sentence(record.sizing))}\n\n{table}"
+    return f"{sinks.markdown(sizes.sentence(record.sizing))}\n\n{_joined(lines)}"
 
 
 def _stages(record: BuildRecord) -> str:
@@ -57,8 +58,12 @@ def _stages(record: BuildRecord) -> str:
     head = stages.headings(record)
     lines = [tuple(map(sinks.markdown, head)), ("---", *["---:"] * (len(head) - 1))]
     lines += [(sinks.code(name), *map(sinks.markdown, cells)) for name, *cells in rows]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return f"{stages.TITLE}\n\n{table}"
+    return f"{stages.TITLE}\n\n{_joined(lines)}"
+
+
+def _joined(rows: Iterable[Iterable[str]]) -> str:
+    """A table of these cells."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
 def _reasons(record: BuildRecord) -> str:
