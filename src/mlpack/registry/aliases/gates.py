@@ -25,6 +25,7 @@ from mlpack.report.record import files as record_files
 from mlpack.report.record.candidates import CandidateRecord, EstimateRecord
 from mlpack.report.record.sizes import SizeRecord
 
+Write = Callable[[float, int], str]
 _ONE = "the chosen"
 """What the chosen candidates of two builds are both called, so that they are compared whatever their ids are."""
 
@@ -60,7 +61,7 @@ class _Budget:
 
     label: str
     value: Callable[[CandidateRecord], float | None]
-    write: Callable[[float, int], str]
+    write: Write
 
 
 _BUDGETS = {
@@ -155,11 +156,14 @@ def budget_gates(record: BuildRecord, policy: Policy) -> Iterator[Gate]:
             bound = words.limit(budget.write(limit, 3))
             yield Gate(gate=gate, ok=False, detail=f"{budget.label} is not known, so the budget of {bound} cannot be shown to hold")
             continue
-        shown, bound = words.apart(value, limit, budget.write)
-        outcome = "fits" if value <= limit else "exceeds"
-        yield Gate(
-            gate=gate, ok=value <= limit, detail=f"{budget.label} {shown} {outcome} the budget of {bound} ({policy.subject})"
-        )
+        yield _limit_gate(gate, budget.label, value, limit, budget.write, policy)
+
+
+def _limit_gate(gate: str, label: str, value: float, limit: float, write: Write, policy: Policy) -> Gate:
+    """A number that the build measured against a limit of the alias."""
+    shown, bound = words.apart(value, limit, write)
+    outcome = "fits" if value <= limit else "exceeds"
+    return Gate(gate=gate, ok=value <= limit, detail=f"{label} {shown} {outcome} the budget of {bound} ({policy.subject})")
 
 
 def _stage_gate(record: BuildRecord, stage: str, limit: float, policy: Policy) -> Gate:
@@ -173,10 +177,7 @@ def _stage_gate(record: BuildRecord, stage: str, limit: float, policy: Policy) -
     value, size = row.p95, _size(record)
     if size is not None and stage not in sizing.WAITS and (slower := _slower(record, size)) > 1:
         value, label = value * slower, f"{label} at {size.memory_mb:,} MB"
-    shown, bound = words.apart(value, limit, words.ms)
-    fits = value <= limit
-    detail = f"{label} {shown} {'fits' if fits else 'exceeds'} the budget of {bound} ({policy.subject})"
-    return Gate(gate=gate, ok=fits, detail=detail)
+    return _limit_gate(gate, label, value, limit, words.ms, policy)
 
 
 def _proven_gate(chosen: CandidateRecord, policy: Policy) -> Gate:
