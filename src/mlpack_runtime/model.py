@@ -91,9 +91,7 @@ class TextTokenizer:
     def encode_within(self, texts: "list[Text]", names: "tuple[str, ...]", most: "int | None") -> "dict[str, Tensor] | None":
         """As `encode`; None where it would be more than `most` tokens. Raises RequestError for a text that has none: the engine
         fails on it alone, and beside others its answer would be made of their padding."""
-        return self._tensors(self._encodings(texts), names, most)
-
-    def _tensors(self, encodings: "list[Any]", names: "tuple[str, ...]", most: "int | None") -> "dict[str, Tensor] | None":
+        encodings = self._encodings(texts)
         lengths = [len(encoding) for encoding in encodings]
         if 0 in lengths:
             raise RequestError(
@@ -133,7 +131,7 @@ class TextTokenizer:
 
     def rows(self, texts: "list[Text]", names: "tuple[str, ...]") -> "list[dict[str, Tensor]]":
         """Each text by itself, as `encode` gives it: [1, its own length]."""
-        return [self._tensors(self._encodings([text]), names, None) or {} for text in texts]
+        return [self.encode([text], names) for text in texts]
 
 
 class Described:
