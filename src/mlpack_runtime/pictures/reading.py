@@ -13,7 +13,7 @@ import sys
 from _thread import allocate_lock
 
 from mlpack_runtime import hooks, media
-from mlpack_runtime.limits import RequestError, exceeded, variable
+from mlpack_runtime.limits import RequestError, too_large, variable
 from mlpack_runtime.pictures import parts
 from mlpack_runtime.pictures.planes import Pixels, jpeg_header, jpeg_pixels
 
@@ -114,7 +114,7 @@ def _check(size: "tuple[int, int]", name: str, limits: "Limits") -> None:
     width, height = size
     if width * height > limits.image_pixels:
         what = f"{name!r} has {width} x {height} pixels, which are"
-        raise RequestError(exceeded("image_pixels", what, width * height, limits.image_pixels), 413, "PayloadTooLarge")
+        raise too_large("image_pixels", what, width * height, limits)
     if not width or not height:
         raise RequestError(f"{name!r} has {width} x {height} pixels")
 
