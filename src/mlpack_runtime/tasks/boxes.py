@@ -61,7 +61,7 @@ def of_queries(outputs: "Outputs", at: int, said: "Mapping[str, Any]", least: fl
     """`[rows, queries, labels + 1]` and `[rows, queries, 4]`: the last label is no object. DETR, YOLOS, Table Transformer."""
     boxes = _values(outputs, said["boxes"], at)
     objects = []
-    for query, values in enumerate(_split(outputs[said["scores"]], said["scores"], at)):
+    for query, values in enumerate(_split(outputs, said["scores"], at)):
         scores = softmax(values)[:-1]
         label = max(range(len(scores)), key=scores.__getitem__)
         if scores[label] > least:
@@ -121,7 +121,7 @@ def of_anchors(outputs: "Outputs", at: int, said: "Mapping[str, Any]", least: fl
     how, passed = said.get("activation", "none"), said.get("background")
     limit = _logit(least) if how == "sigmoid" else least  # of a hundred thousand anchors few are sure: only theirs are computed
     objects = []
-    for anchor, values in enumerate(_split(outputs[said["scores"]], said["scores"], at)):
+    for anchor, values in enumerate(_split(outputs, said["scores"], at)):
         numbers = softmax(values) if how == "softmax" else values
         above = [(label, number) for label, number in enumerate(numbers) if number > limit and label != passed]
         objects += [(sigmoid(number) if how == "sigmoid" else number, label, _four(boxes, 4 * anchor)) for label, number in above]
@@ -211,8 +211,8 @@ def _values(outputs: "Outputs", name: str, at: int) -> "list[float]":
     return next(rows(sliced(outputs[name], at, at + 1), name))
 
 
-def _split(tensor: "Tensor", name: str, at: int) -> "Iterator[list[float]]":
-    values, wide = next(rows(sliced(tensor, at, at + 1), name)), tensor.shape[-1]
+def _split(outputs: "Outputs", name: str, at: int) -> "Iterator[list[float]]":
+    values, wide = _values(outputs, name, at), outputs[name].shape[-1]
     return (values[begin : begin + wide] for begin in range(0, len(values), wide))
 
 
