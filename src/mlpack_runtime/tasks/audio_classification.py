@@ -6,7 +6,7 @@ sound that is longer than the model hears at a time is refused, unless its featu
 
 from mlpack_runtime.limits import RequestError
 from mlpack_runtime.tasks.requests import Asked, choice, number, top
-from mlpack_runtime.tasks.scores import ACTIVATIONS, activated, best, rounded, rows
+from mlpack_runtime.tasks.scores import ACTIVATIONS, classified, with_best
 from mlpack_runtime.tasks.sounds import INPUTS, SEVERAL, SoundTask
 
 TYPE_CHECKING = False
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mlpack_runtime.tasks.sounds import Ask
     from mlpack_runtime.tensor import Tensor
 
-TOP_K = 5
-"""Labels that an answer has, where nobody says it."""
 _FLOAT_BYTES = 4
 
 
@@ -40,8 +38,7 @@ class AudioClassification(SoundTask):
                 "PayloadTooLarge",
             )
         outputs, name = ask(self.listener.inputs(samples)), self.settings["output"]
-        masked = asked.parameters["activation"] != "none"
-        return self._labelled(next(rows(outputs[name], name, masked=masked)), asked.parameters), outputs
+        return classified(outputs[name], name, self.settings["labels"], asked.parameters)[0], outputs
 
     def answer(self, outputs: "Mapping[str, Tensor]", call: "Call") -> "Any":
         """`{"label", "score", "labels"}` of one sound, `{"results"}` of several; for `inputs` lists as Hugging Face has them."""
@@ -50,13 +47,8 @@ class AudioClassification(SoundTask):
         results = asked.rest.results
         if asked.form == INPUTS:
             return results if asked.many else results[0]
-        objects = [{**(labels[0] if labels else {"label": None, "score": None}), "labels": labels} for labels in results]
+        objects = [with_best(labels) for labels in results]
         return {"results": objects} if asked.form == SEVERAL else objects[0]
-
-    def _labelled(self, values: "list[float]", taken: "Mapping[str, Any]") -> "list[dict[str, Any]]":
-        scores, labels = activated(values, taken["activation"]), self.settings["labels"]
-        places = best(scores, taken.get("top_k", TOP_K), taken.get("threshold"))
-        return [{"label": labels[at] if at < len(labels) else f"LABEL_{at}", "score": rounded(scores[at])} for at in places]
 
 
 TASK = AudioClassification

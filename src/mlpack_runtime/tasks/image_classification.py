@@ -5,7 +5,7 @@ Promises: the labels and scores of transformers' own pipeline, the best first; L
 
 from mlpack_runtime.tasks.pictures import INPUTS, SEVERAL, PictureTask
 from mlpack_runtime.tasks.requests import Asked, choice, number, top
-from mlpack_runtime.tasks.scores import ACTIVATIONS, activated, best, rounded, rows
+from mlpack_runtime.tasks.scores import ACTIVATIONS, classified, with_best
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from mlpack_runtime.protocol import Call
     from mlpack_runtime.tensor import Tensor
 
-TOP_K = 5
-"""Labels that an answer has, where nobody says it."""
 _PARAMETERS = {"top_k": top, "threshold": number, "activation": choice(*ACTIVATIONS)}
 _SYNONYMS = {"function_to_apply": "activation"}
 
@@ -31,17 +29,11 @@ class ImageClassification(PictureTask):
         """`{"label", "score", "labels"}` of one picture, `{"results"}` of several; for `inputs` lists as Hugging Face has them."""
         asked: Asked = call.asked
         name = self.settings["output"]
-        masked = asked.parameters["activation"] != "none"
-        results = [self._labelled(values, asked.parameters) for values in rows(outputs[name], name, masked=masked)]
+        results = classified(outputs[name], name, self.settings["labels"], asked.parameters)
         if asked.form == INPUTS:
             return results if asked.many else results[0]
-        objects = [{**(labels[0] if labels else {"label": None, "score": None}), "labels": labels} for labels in results]
+        objects = [with_best(labels) for labels in results]
         return {"results": objects} if asked.form == SEVERAL else objects[0]
-
-    def _labelled(self, values: "list[float]", taken: "Mapping[str, Any]") -> "list[dict[str, Any]]":
-        scores, labels = activated(values, taken["activation"]), self.settings["labels"]
-        places = best(scores, taken.get("top_k", TOP_K), taken.get("threshold"))
-        return [{"label": labels[at] if at < len(labels) else f"LABEL_{at}", "score": rounded(scores[at])} for at in places]
 
 
 TASK = ImageClassification

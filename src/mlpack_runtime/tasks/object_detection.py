@@ -10,7 +10,7 @@ from mlpack_runtime.limits import RequestError
 from mlpack_runtime.tasks import boxes
 from mlpack_runtime.tasks.pictures import INPUTS, SEVERAL, PictureTask
 from mlpack_runtime.tasks.requests import Asked, number, top
-from mlpack_runtime.tasks.scores import rounded
+from mlpack_runtime.tasks.scores import name_of, rounded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class ObjectDetection(PictureTask):
             raise RequestError("the model gives a score that is not finite", 422, "Unprocessable")
         return [
             {
-                "label": labels[label] if 0 <= label < len(labels) else f"LABEL_{label}",
+                "label": name_of(label, labels),
                 "score": rounded(score),
                 "box": self._box(boxes.in_picture(box, frame, relative=said.get("relative", False)), frame),
             }

@@ -1,4 +1,4 @@
-"""From a model's numbers to scores, and from scores to the best of them. Pure.
+"""From a model's numbers to scores, from scores to the best of them, and to labels with their names. Pure.
 
 Promises: probabilities are computed in double precision without overflow; ties keep the order of the labels. Numbers that are not
 finite are a RequestError (422): a score is never made of them.
@@ -11,11 +11,14 @@ from mlpack_runtime.tensor import sliced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
 
     from mlpack_runtime.tensor import Tensor
 
 ACTIVATIONS = ("softmax", "sigmoid", "none")
+TOP_K = 5
+"""Labels that an answer has, where nobody says it."""
 
 
 def rows(output: "Tensor", name: str, *, masked: bool = True) -> "Iterator[list[float]]":
@@ -66,3 +69,24 @@ def best(scores: "Sequence[float]", most: int, threshold: "float | None" = None)
 def rounded(score: float) -> float:
     """A score with the digits that a float32 has."""
     return float(f"{score:.7g}")
+
+
+def name_of(place: int, labels: "Sequence[str]") -> str:
+    """A label's name; transformers' own for one that has none."""
+    return labels[place] if 0 <= place < len(labels) else f"LABEL_{place}"
+
+
+def classified(output: "Tensor", name: str, labels: "Sequence[str]", taken: "Mapping[str, Any]") -> "list[list[dict[str, Any]]]":
+    """For each row of an output its labels with their scores, the best first. `taken`: a request's parameters, `activation` among
+    them. Raises RequestError as `rows` does."""
+    how, results = taken["activation"], []
+    for values in rows(output, name, masked=how != "none"):
+        scores = activated(values, how)
+        places = best(scores, taken.get("top_k", TOP_K), taken.get("threshold"))
+        results.append([{"label": name_of(at, labels), "score": rounded(scores[at])} for at in places])
+    return results
+
+
+def with_best(labels: "list[dict[str, Any]]") -> "dict[str, Any]":
+    """A plain answer's object for one row: its best label, and all of them as `labels`."""
+    return {**(labels[0] if labels else {"label": None, "score": None}), "labels": labels}

@@ -4,19 +4,17 @@ Promises: the labels and scores of transformers' own pipeline, the best first; L
 """
 
 from mlpack_runtime.tasks.requests import Asked, Task, choice, ignored, number, several, top
-from mlpack_runtime.tasks.scores import ACTIVATIONS, activated, best, rounded, rows
+from mlpack_runtime.tasks.scores import ACTIVATIONS, classified, with_best
 from mlpack_runtime.texts import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Any
 
     from mlpack_runtime.protocol import Call
     from mlpack_runtime.tensor import Tensor
 
-TOP_K = 5
-"""Labels that an answer has, where nobody says it."""
 ONE, PAIR, SEVERAL, INPUTS = frozenset({"text"}), frozenset({"text", "text_pair"}), frozenset({"texts"}), frozenset({"inputs"})
 _PREMISE = frozenset({"premise", "hypothesis"})
 FORMS = {
@@ -58,29 +56,16 @@ class TextClassification(Task):
     def answer(self, outputs: "Mapping[str, Tensor]", call: "Call") -> "Any":
         """`{"label", "score", "labels"}` of one text, `{"results"}` of several; for `inputs` lists as Hugging Face has them."""
         asked: Asked = call.asked
-        masked = asked.parameters["activation"] != "none"
-        results = [self.labelled(values, asked) for values in rows(*self.output(outputs), masked=masked)]
+        results = classified(*self.output(outputs), self.settings["labels"], asked.parameters)
         if asked.form == INPUTS:
             return results
-        objects = [{**(labels[0] if labels else {"label": None, "score": None}), "labels": labels} for labels in results]
+        objects = [with_best(labels) for labels in results]
         return {"results": objects} if asked.form == SEVERAL else objects[0]
 
     def output(self, outputs: "Mapping[str, Tensor]") -> "tuple[Tensor, str]":
         """The output that has a number for each label, and its name."""
         name = self.settings["output"]
         return outputs[name], name
-
-    def labelled(self, values: "list[float]", asked: Asked) -> "list[dict[str, Any]]":
-        """Labels with their scores, the best first."""
-        taken, labels = asked.parameters, self.settings["labels"]
-        scores = activated(values, taken["activation"])
-        places = best(scores, taken.get("top_k", TOP_K), taken.get("threshold"))
-        return [{"label": name_of(at, labels), "score": rounded(scores[at])} for at in places]
-
-
-def name_of(place: int, labels: "Sequence[str]") -> str:
-    """A label's name; transformers' own for one that has none."""
-    return labels[place] if place < len(labels) else f"LABEL_{place}"
 
 
 TASK = TextClassification

@@ -6,8 +6,7 @@ in windows that overlap, and of what two windows say of one place the longer ent
 
 from mlpack_runtime.limits import RequestError
 from mlpack_runtime.tasks.requests import Asked, choice, ignored, number, several, single, together, top, whole, words
-from mlpack_runtime.tasks.scores import best, rounded, rows, softmax
-from mlpack_runtime.tasks.text_classification import name_of
+from mlpack_runtime.tasks.scores import best, name_of, rounded, rows, softmax
 from mlpack_runtime.tasks.tokens import TokenTask
 from mlpack_runtime.tasks.windows import Size, give, of_text
 
