@@ -142,6 +142,7 @@ RUNTIME += [
     "sounds.listening",
     "sounds.resampling",
     "sounds.wave",
+    "tasks.files",
     "tasks.series",
     "fetching",
     "fetching.download",

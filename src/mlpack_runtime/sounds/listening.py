@@ -32,10 +32,6 @@ class Listener:
 
     def __init__(self, model: "Described", sound: "Mapping[str, Any]") -> None:
         """Open the graphs. Raises ModelError for a package without them, OrtError."""
-        port = next((port for port in model.inputs if port.name == sound.get("input")), None)
-        if port is None:
-            names = [each.name for each in model.inputs]
-            raise ModelError(f"the task gives {sound.get('input')!r}, the model's inputs are {names}: build anew")
         self.rate: int = sound["rate"]
         self.least: int = sound["least"]
         self._limits = model.limits

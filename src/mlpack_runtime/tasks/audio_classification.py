@@ -7,7 +7,7 @@ sound that is longer than the model hears at a time is refused, unless its featu
 from mlpack_runtime.limits import RequestError
 from mlpack_runtime.tasks.requests import Asked, choice, number, top
 from mlpack_runtime.tasks.scores import ACTIVATIONS, classified, with_best
-from mlpack_runtime.tasks.sounds import INPUTS, SEVERAL, SoundTask
+from mlpack_runtime.tasks.sounds import SoundTask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ class AudioClassification(SoundTask):
         """`{"label", "score", "labels"}` of one sound, `{"results"}` of several; for `inputs` lists as Hugging Face has them."""
         del outputs  # what was made of each is kept
         asked: Asked = call.asked
-        results = asked.rest.results
-        if asked.form == INPUTS:
-            return results if asked.many else results[0]
-        objects = [with_best(labels) for labels in results]
-        return {"results": objects} if asked.form == SEVERAL else objects[0]
+        return self.answered(asked.rest.results, asked)
+
+    def described(self, result: "Any") -> "dict[str, Any]":
+        """As `with_best` has it."""
+        return with_best(result)
 
 
 TASK = AudioClassification

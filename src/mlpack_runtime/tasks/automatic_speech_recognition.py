@@ -6,7 +6,7 @@ in windows that overlap, as the pipeline does with `chunk_length_s`; it is never
 
 from mlpack_runtime.limits import RequestError, quoted
 from mlpack_runtime.tasks.requests import Asked, choice, ignored, number
-from mlpack_runtime.tasks.sounds import SEVERAL, Heard, SoundTask
+from mlpack_runtime.tasks.sounds import Heard, SoundTask
 from mlpack_runtime.tasks.transcripts import Vocabulary
 
 TYPE_CHECKING = False
@@ -93,9 +93,7 @@ class SpeechRecognition(SoundTask):
         asked: Asked = call.asked
         heard: Heard = asked.rest
         results = [self._transcript(*each, asked.parameters) for each in zip(heard.results, heard.sounds, strict=True)]
-        if asked.form == SEVERAL:
-            return {"results": results}
-        return results if asked.many else results[0]
+        return self.answered(results, asked)
 
     def _transcript(self, tokens: "list[int]", samples: memoryview, taken: "Mapping[str, Any]") -> "dict[str, Any]":
         parts, times = self._vocabulary.parts(tokens), taken.get("return_timestamps")

@@ -3,7 +3,7 @@
 Promises: the labels and scores of transformers' own pipeline, the best first; LABEL_0, LABEL_1, ... where labels have no names.
 """
 
-from mlpack_runtime.tasks.pictures import INPUTS, SEVERAL, PictureTask
+from mlpack_runtime.tasks.pictures import PictureTask
 from mlpack_runtime.tasks.requests import Asked, choice, number, top
 from mlpack_runtime.tasks.scores import ACTIVATIONS, classified, with_best
 
@@ -30,10 +30,11 @@ class ImageClassification(PictureTask):
         asked: Asked = call.asked
         name = self.settings["output"]
         results = classified(outputs[name], name, self.settings["labels"], asked.parameters)
-        if asked.form == INPUTS:
-            return results if asked.many else results[0]
-        objects = [with_best(labels) for labels in results]
-        return {"results": objects} if asked.form == SEVERAL else objects[0]
+        return self.answered(results, asked)
+
+    def described(self, result: "Any") -> "dict[str, Any]":
+        """As `with_best` has it."""
+        return with_best(result)
 
 
 TASK = ImageClassification

@@ -8,7 +8,7 @@ from math import isfinite
 
 from mlpack_runtime.limits import RequestError
 from mlpack_runtime.tasks import boxes
-from mlpack_runtime.tasks.pictures import INPUTS, SEVERAL, PictureTask
+from mlpack_runtime.tasks.pictures import PictureTask
 from mlpack_runtime.tasks.requests import Asked, number, top
 from mlpack_runtime.tasks.scores import name_of, rounded
 
@@ -45,10 +45,11 @@ class ObjectDetection(PictureTask):
         """`{"objects"}` of one picture, `{"results"}` of several; for `inputs` lists as Hugging Face has them."""
         asked: Asked = call.asked
         results = [self._objects(outputs, at, frame, asked.parameters) for at, frame in enumerate(asked.rest)]
-        if asked.form == INPUTS:
-            return results if asked.many else results[0]
-        objects = [{"objects": each} for each in results]
-        return {"results": objects} if asked.form == SEVERAL else objects[0]
+        return self.answered(results, asked)
+
+    def described(self, result: "Any") -> "dict[str, Any]":
+        """As `{"objects"}`."""
+        return {"objects": result}
 
     def _objects(
         self, outputs: "Mapping[str, Tensor]", at: int, frame: "Frame", taken: "Mapping[str, Any]"

@@ -1,12 +1,10 @@
-"""What the tasks that read sounds share: their forms, and the sounds of a request, which the model hears one by one.
+"""What the tasks that read sounds share: the sounds of a request, which the model hears one by one."""
 
-Promises: `{"audio"}`, `{"audios"}` and Hugging Face's `{"inputs"}` hold files as bytes, base64 or data: URLs, and mean the same.
-"""
-
-from mlpack_runtime.limits import RequestError, quoted, too_large
+from mlpack_runtime.limits import RequestError
 from mlpack_runtime.sounds.listening import Listener
 from mlpack_runtime.tasks import series
-from mlpack_runtime.tasks.requests import Asked, Task
+from mlpack_runtime.tasks.files import FileTask, forms_of
+from mlpack_runtime.tasks.requests import Asked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,13 +17,6 @@ if TYPE_CHECKING:
 
     Ask = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
-ONE, SEVERAL, INPUTS = frozenset({"audio"}), frozenset({"audios"}), frozenset({"inputs"})
-FORMS = {
-    ONE: '{"audio": "base64 or a data: URL of a WAV file"} (or the file itself, or a form with it)',
-    SEVERAL: '{"audios": ["..."]}',
-    INPUTS: '{"inputs": "..." or ["..."]}',
-}
-
 
 class Heard:
     """The sounds of a request, at the model's rate, and what was made of each."""
@@ -37,35 +28,24 @@ class Heard:
         self.results: list[Any] = []
 
 
-class SoundTask(Task):
+class SoundTask(FileTask):
     """A task that reads sounds. What it heard is a request's `asked.rest`."""
 
-    forms = FORMS
+    forms = forms_of("audio", "base64 or a data: URL of a WAV file")
     media = "audio"
+    part = noun = "sound"
 
     def __init__(self, model: "Described", settings: "Mapping[str, Any]") -> None:
         """Raises ModelError where the model has no such input or output, or the package no graphs for sounds."""
         super().__init__(model, settings)
-        self.listener = Listener(model, settings.get("sound") or {})
+        self.listener = Listener(model, self.reading)
         self.window = int(settings["window_s"] * self.listener.rate)
 
     def read(self, value: "dict[str, Any]", call: "Call", asked: Asked) -> None:
         """Sounds, at the model's rate."""
-        (key,) = asked.form
-        given = value[key]
-        asked.many = type(given) is list
-        if asked.form == ONE and asked.many:
-            raise RequestError(f"'audio' is {quoted(given)}; several sounds are 'audios'")
-        if asked.form == SEVERAL and not asked.many:
-            raise RequestError(f"'audios' is {quoted(given)}; a list is needed")
-        files = given if asked.many else [given]
-        if not files:
-            raise RequestError(f"{key!r} is an empty list")
-        if len(files) > self.model.limits.rows:
-            raise too_large("rows", "sounds:", len(files), self.model.limits)
+        files, names = self.files(value, asked)
         if len(files) > 1 and self.model.settings.get("postprocess"):
             raise RequestError("this package's postprocess hook is given the outputs for one sound: send sounds one by one")
-        names = [f"{key}[{at}]" for at in range(len(files))] if asked.many else [key]
         heard = asked.rest = Heard(self.listener.hear(files, names))
         call.series = lambda predict, record: series.run(lambda ask: self._all(heard, asked, ask), predict, record)
 
