@@ -10,6 +10,7 @@ import os
 from hashlib import sha256
 
 from mlpack_runtime import aws, jsontext
+from mlpack_runtime.aws import promises
 from mlpack_runtime.batch.answering import Answerer, Crew
 from mlpack_runtime.batch.errors import BatchError
 from mlpack_runtime.batch.items import Opener
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _JOB = "job.json"
-_WAIVED = "MLPACK_RESULTS_UNCONDITIONAL"
 
 
 class Settings:
@@ -55,7 +55,7 @@ class Settings:
         self.checkpoint_items = int(number(environment, "MLPACK_BATCH_CHECKPOINT_ITEMS", 1000, 1, 1 << 20))
         self.checkpoint_s = number(environment, "MLPACK_BATCH_CHECKPOINT_S", 30, 0.01, 3600)
         self.lease_s = number(environment, "MLPACK_BATCH_LEASE_S", LEASE_S, 1, 86_400)
-        self.unconditional = environment.get(_WAIVED, "") in ("1", "true")
+        self.unconditional = promises.is_waived(environment)
 
 
 class Job:
