@@ -8,6 +8,7 @@ another manifest or package is refused. Will not: know where the order came from
 
 import os
 from hashlib import sha256
+from time import sleep
 
 from mlpack_runtime import aws, jsontext
 from mlpack_runtime.aws import promises
@@ -81,7 +82,7 @@ class Job:
         self._client = client or (lambda: aws.client("s3"))
         self.going: Callable[[], bool] = lambda: True
         self.wait: Callable[[float], object] | None = None
-        self.pause: Callable[[float], object] = _sleep
+        self.pause: Callable[[float], object] = sleep
         self.say: Callable[[dict[str, Any]], None] | None = None
         self.warn: Callable[[str], None] = lambda _: None
 
@@ -220,9 +221,3 @@ def _files(folder: str) -> "list[list[str]]":
                 with open(os.path.join(place, name), "rb") as stream:
                     rows.append([os.path.relpath(os.path.join(place, name), folder), sha256(stream.read()).hexdigest()])
     return sorted(rows)
-
-
-def _sleep(seconds: float) -> None:
-    from time import sleep
-
-    sleep(seconds)

@@ -130,8 +130,6 @@ class S3Folder:
     def _call(self, work: "Callable[[], Any]", absent: "tuple[str, ...]" = ()) -> "Any":
         try:
             return work()
-        except BatchError:
-            raise
         except aws.failures() as error:
             if aws.code(error) in absent:
                 return None
