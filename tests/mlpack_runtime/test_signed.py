@@ -172,8 +172,8 @@ def test_an_instance_of_a_snapshot_opens_its_own_connection(alone: pytest.Monkey
         assert len(table._idle) == 1
         for forget in starting.AFTER_RESTORE:
             forget()
-        _, was_open = table._take("127.0.0.1", int(address.rpartition(":")[2]), tls=False)
-        assert (was_open, table._idle) == (False, [])
+        connection = table._take("127.0.0.1", int(address.rpartition(":")[2]), tls=False)
+        assert (connection.is_open, table._idle) == (False, [])
         assert table.call("GetItem", {}) == {"a": 1}
     assert len(asked) == 2
 

@@ -173,13 +173,8 @@ class Client:
             credentials.provide(anew=anew),
             sigv4.Scope(self.service, self.region, time() + self._skew_s),
         )
-        connection, was_open = self._take(host, port, tls=scheme == "https")
-        try:
-            answer = connection.request(sent, until=until, most=most)
-        except OSError as error:
-            if not was_open or not connection.silent or isinstance(error, TimeoutError):
-                raise
-            answer = connection.request(sent, until=until, most=most)  # it had been closed meanwhile
+        connection = self._take(host, port, tls=scheme == "https")
+        answer = connection.request(sent, until=until, most=most)
         if connection.is_open and len(self._idle) < _IDLE:
             self._idle.append(((host, port, _EPOCH[0]), monotonic(), connection))
         else:
@@ -188,17 +183,17 @@ class Client:
             raise ConnectionError("the answer is not what was sent: its checksum differs")
         return answer
 
-    def _take(self, host: str, port: int, *, tls: bool) -> "tuple[wire.Connection, bool]":
-        """A connection to use, and whether it was open before."""
+    def _take(self, host: str, port: int, *, tls: bool) -> wire.Connection:
+        """A connection to use: the one that was used last, or a new one."""
         while self._idle:
             try:
                 place, since, connection = self._idle.pop()
             except IndexError:  # another thread took the last
                 break
             if place == (host, port, _EPOCH[0]) and monotonic() - since < _IDLE_S:
-                return connection, True
+                return connection
             connection.close()
-        return wire.Connection(host, port, tls=tls, connect_s=CONNECT_S), False
+        return wire.Connection(host, port, tls=tls, connect_s=CONNECT_S)
 
     def open_beside(self, within_s: float) -> None:
         """`open` in a thread of its own. What is closed before that thread comes to it stays closed."""

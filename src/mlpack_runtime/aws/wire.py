@@ -3,7 +3,7 @@
 Promises: certificates and host names are checked; an answer is read whole, within its bound of bytes, or ConnectionError (also for
 what is no HTTP) or TimeoutError is raised and the connection is closed; without TLS neither `socket` nor `ssl` is imported, whose
 imports cost more than a call.
-Will not: follow redirects, use proxies, or try anything twice.
+Will not: follow redirects, use proxies, or try anything twice, but what a connection that had been closed as idle did not carry.
 """
 
 import os
@@ -60,8 +60,7 @@ class Connection:
         self._connect_s = connect_s
         self._socket: Any = None
         self._buffer = bytearray()
-        self.silent = True
-        """Whether the last request got no byte of an answer. Then one that was open before may have been closed as idle."""
+        self._silent = True  # whether the last request got no byte of an answer
 
     @property
     def is_open(self) -> bool:
@@ -81,7 +80,8 @@ class Connection:
         self._buffer.clear()
 
     def request(self, asked: Asked, *, until: float, most: int) -> Answer:
-        """The answer to one request; Content-Length is added to its headers.
+        """The answer to one request; Content-Length is added to its headers. It is sent on another connection where the one that
+        was open turns out to have been closed meanwhile.
 
         Args:
             asked: What is sent.
@@ -92,7 +92,16 @@ class Connection:
             OSError: It did not arrive, or what came is no HTTP.
             TimeoutError: The time was over.
         """
-        self.silent = True
+        was_open = self.is_open
+        try:
+            return self._exchange(asked, until, most)
+        except OSError as error:
+            if not was_open or not self._silent or isinstance(error, TimeoutError):
+                raise
+            return self._exchange(asked, until, most)
+
+    def _exchange(self, asked: Asked, until: float, most: int) -> Answer:
+        self._silent = True
         where = f"{asked.path}?{asked.query}" if asked.query else asked.path
         lines = [f"{asked.method} {where} HTTP/1.1", *[f"{name}: {value}" for name, value in asked.headers.items()]]
         if asked.body or asked.method in ("PUT", "POST"):
@@ -181,7 +190,7 @@ class Connection:
     def _more(self, until: float) -> bool:
         self._socket.settimeout(_left(until))
         received = self._socket.recv(_CHUNK_BYTES)
-        self.silent = self.silent and not received
+        self._silent = self._silent and not received
         self._buffer += received
         return bool(received)
 

@@ -120,13 +120,7 @@ class HttpObject:
             connection = self._idle.pop() if own else wire.Connection(host, port, tls=scheme == "https", connect_s=CONNECT_S)
         except IndexError:
             connection = wire.Connection(host, port, tls=scheme == "https", connect_s=CONNECT_S)
-        was_open = connection.is_open
-        try:
-            answer = connection.request(asked, until=until, most=max(size, _ERROR_BYTES))
-        except OSError as error:
-            if not was_open or not connection.silent or isinstance(error, TimeoutError):
-                raise
-            answer = connection.request(asked, until=until, most=max(size, _ERROR_BYTES))  # it had been closed meanwhile
+        answer = connection.request(asked, until=until, most=max(size, _ERROR_BYTES))
         if own and connection.is_open:
             self._idle.append(connection)
         else:
