@@ -46,23 +46,12 @@ _PREFIXES = {"dynamodb": "DynamoDB_20120810", "firehose": "Firehose_20150804"}
 _JSON = {"dynamodb": "application/x-amz-json-1.0", "firehose": "application/x-amz-json-1.1"}
 
 
-_EPOCH = [0]
-"""Connections of an earlier one are not used: an instance that is made of a snapshot has its own."""
-
-
-def _renew() -> None:
-    _EPOCH[0] += 1
-
-
-AFTER_RESTORE.append(_renew)
-
-
 _CLIENTS: "list[ref[Client]]" = []
 """Those that somebody has. Who comes and goes with a model is not kept here, nor are its connections."""
 
 
 def _close_all() -> None:
-    for each in _CLIENTS:
+    for each in _CLIENTS.copy():  # it grows shorter when somebody lets go of one
         if (client := each()) is not None:
             client.close()
 
@@ -100,7 +89,7 @@ class Client:
             self._place = credentials.split_url(self._given or _address(service, self.region))
         except ValueError as error:
             raise AwsError(f"the address of {service}: {error}") from None
-        self._idle: list[tuple[tuple[str, int, int], float, wire.Connection]] = []
+        self._idle: list[tuple[tuple[str, int], float, wire.Connection]] = []
         self._skew_s = 0.0
         self._closings = 0
         self._opening = False
@@ -176,7 +165,7 @@ class Client:
         connection = self._take(host, port, tls=scheme == "https")
         answer = connection.request(sent, until=until, most=most)
         if connection.is_open and len(self._idle) < _IDLE:
-            self._idle.append(((host, port, _EPOCH[0]), monotonic(), connection))
+            self._idle.append(((host, port), monotonic(), connection))
         else:
             connection.close()
         if "x-amz-crc32" in answer.headers and answer.headers["x-amz-crc32"] != str(crc32(answer.body)):
@@ -190,7 +179,7 @@ class Client:
                 place, since, connection = self._idle.pop()
             except IndexError:  # another thread took the last
                 break
-            if place == (host, port, _EPOCH[0]) and monotonic() - since < _IDLE_S:
+            if place == (host, port) and monotonic() - since < _IDLE_S:
                 return connection
             connection.close()
         return wire.Connection(host, port, tls=tls, connect_s=CONNECT_S)
@@ -209,7 +198,7 @@ class Client:
             credentials.provide()
             if self._closings == closings:
                 connection.open(monotonic() + within_s)
-                self._idle.append(((host, port, _EPOCH[0]), monotonic(), connection))
+                self._idle.append(((host, port), monotonic(), connection))
             if self._closings != closings:  # meanwhile, or before
                 self._drop_idle()
         except (OSError, AwsError):
