@@ -67,32 +67,27 @@ class Claims:
     def mark(self, part: "Part", done: int, deaths: int) -> None:
         """Say how far it is. Raises BatchError."""
         self._done, self._deaths = done, deaths
-        self._renew(part)
+        self._replace(part, self._told())
 
     def keep(self, part: "Part") -> None:
         """Say that we are at work still; called as often as one likes."""
         if self._clock() >= self._until_s - self._lease_s * 2 / 3:
-            self._renew(part)
-
-    def _renew(self, part: "Part") -> None:
-        held = self._folder.read(self._name(part))
-        if held is not None and self._is_ours(held[0]):
-            self._folder.replace(self._name(part), self._told(), held[1])
-        else:
-            self._until_s = self._clock() + self._lease_s  # another has it: whose pieces come first count
+            self._replace(part, self._told())
 
     def give_back(self, part: "Part") -> None:
         """Let others have it at once."""
-        held = self._folder.read(self._name(part))
-        if held is not None and self._is_ours(held[0]):
-            self._folder.replace(self._name(part), jsontext.dumps({"owner": "", "until": 0}).encode(), held[1])
+        self._replace(part, jsontext.dumps({"owner": "", "until": 0}).encode())
 
     def leave(self, part: "Part", done: int) -> None:
         """Let others have it at once, as one who has died with so many items done."""
+        told = {"owner": self._owner, "until": 0, "done": done, "deaths": self._deaths}
+        self._replace(part, jsontext.dumps(told).encode())
+
+    def _replace(self, part: "Part", data: bytes) -> None:
+        """Write it where the part is ours. Where another has it, whose pieces come first count."""
         held = self._folder.read(self._name(part))
         if held is not None and self._is_ours(held[0]):
-            told = {"owner": self._owner, "until": 0, "done": done, "deaths": self._deaths}
-            self._folder.replace(self._name(part), jsontext.dumps(told).encode(), held[1])
+            self._folder.replace(self._name(part), data, held[1])
 
     def _told(self) -> bytes:
         self._until_s = self._clock() + self._lease_s
