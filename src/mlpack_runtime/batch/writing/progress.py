@@ -83,14 +83,16 @@ class Progress:
     def _write(self, told: "dict[str, Any]") -> None:
         data = jsontext.dumps(told).encode()
         held = self._folder.read(STATUS)
-        if held is None and self._folder.put_new(STATUS, data):
-            return
-        for _ in range(3):
+        if held is None:
+            if self._folder.put_new(STATUS, data):
+                return
             held = self._folder.read(STATUS)
+        for _ in range(3):
             if held is None or jsontext.loads(held[0])["state"] == COMPLETE or self._folder.replace(STATUS, data, held[1]):
                 return
             if told["state"] != COMPLETE:
                 return  # another runner was first, and knows as much
+            held = self._folder.read(STATUS)
 
 
 def _line(model: "Described", about: "dict[str, Any]", piece: "Piece", counts: Counts) -> str:
