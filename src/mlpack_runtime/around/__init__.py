@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlpack_runtime.around.features import Features
     from mlpack_runtime.around.prediction_cache import PredictionCache
     from mlpack_runtime.around.prediction_log import PredictionLog
+    from mlpack_runtime.aws.signed import Client
     from mlpack_runtime.model import Described
     from mlpack_runtime.protocol import Call
     from mlpack_runtime.telemetry import Record
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 MODE = "MLPACK_AROUND"
 STUB = "stub"
 CACHE_HEADER = "x-prediction-cache"
+_OPEN_S = 2.0
 
 
 class Around:
@@ -91,6 +93,19 @@ class Around:
 def open_around(model: "Described", settings: "Mapping[str, Any]", predict: "Predict") -> Around:
     """The parts that model.json's `around` names. Raises ModelError for settings that this runtime does not know."""
     return Around(model, settings, predict)
+
+
+def open_tables(why: str, *, attempts: int) -> "Client":
+    """A client of DynamoDB, whose connection is opened beside the rest of the start: a first request has a deadline, too. `why` it
+    is needed, for the ModelError where there is none."""
+    from mlpack_runtime.aws import AwsError, signed
+
+    try:
+        client = signed.Client("dynamodb", attempts=attempts)
+    except AwsError as error:
+        raise ModelError(f"{why}, and {error}") from None
+    client.open_beside(_OPEN_S)
+    return client
 
 
 def _module(name: str) -> "Any":

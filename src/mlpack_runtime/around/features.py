@@ -16,7 +16,7 @@ an attribute is missing, has another type, or comes too late, its default is tak
 from _thread import allocate_lock
 from time import monotonic, sleep, time
 
-from mlpack_runtime.around import attributes, tracing
+from mlpack_runtime.around import attributes, open_tables, tracing
 from mlpack_runtime.around.attributes import MismatchError
 from mlpack_runtime.limits import RequestError, cut, quoted, too_large
 from mlpack_runtime.model import ModelError
@@ -40,7 +40,6 @@ _AT_ONCE = 8
 _PAUSE_S = 0.01
 _KEPT = 10_000
 """Items in memory."""
-_OPEN_S = 2.0
 _BUSY_S = 1.0
 
 
@@ -65,18 +64,7 @@ class Features:
         self._told: set[str] = set()
         self._client: Client | None = None
         if not stubbed:
-            self._client = self._open()
-
-    def _open(self) -> "Client":
-        """The table's client, whose connection is opened beside the rest of the start: a first request has a deadline, too."""
-        from mlpack_runtime.aws import AwsError, signed
-
-        try:
-            client = signed.Client("dynamodb", attempts=3)
-        except AwsError as error:
-            raise ModelError(f"features are in a table, and {error}") from None
-        client.open_beside(_OPEN_S)
-        return client
+            self._client = open_tables("features are in a table", attempts=3)
 
     @property
     def form(self) -> str:

@@ -20,9 +20,9 @@ from binascii import Error, a2b_base64, b2a_base64
 from time import monotonic, time
 
 from mlpack_runtime import jsontext
-from mlpack_runtime.around import tracing
+from mlpack_runtime.around import open_tables, tracing
 from mlpack_runtime.limits import cut
-from mlpack_runtime.model import ModelError, tokenizer_digest
+from mlpack_runtime.model import tokenizer_digest
 from mlpack_runtime.tensor import Tensor, TensorError
 
 TYPE_CHECKING = False
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 ITEM_BYTES = 350_000
 """DynamoDB: an item has at most 400 KB, with the names of its attributes."""
 _ROW_BYTES = 200  # of Python's objects around a kept tensor
-_OPEN_S = 2.0
 _FAILURES, _REST_S = 3, 10.0
 _FORM = "1"
 
@@ -62,17 +61,7 @@ class PredictionCache:
         self._ports = sorted((port.name, port.datatype) for port in model.outputs)
         self._lock = allocate_lock()
         self._failed, self._rests_until = 0, 0.0
-        self._client: Client | None = self._open() if self._table else None
-
-    def _open(self) -> "Client":
-        from mlpack_runtime.aws import AwsError, signed
-
-        try:
-            client = signed.Client("dynamodb", attempts=2)
-        except AwsError as error:
-            raise ModelError(f"predictions are kept in a table, and {error}") from None
-        client.open_beside(_OPEN_S)
-        return client
+        self._client: Client | None = open_tables("predictions are kept in a table", attempts=2) if self._table else None
 
     def forget(self) -> None:
         """Let go of everything in memory."""
