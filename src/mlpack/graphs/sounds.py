@@ -118,11 +118,7 @@ def mel_filters(mels: int, rate: int) -> np.ndarray[Any, Any]:
         return 1127.0 * np.log(1.0 + np.asarray(hertz, np.float64) / 700.0)
 
     edges = np.linspace(mel(_LOWEST_HZ), mel(rate // 2), mels + 2)
-    points = mel(rate / _FFT * np.arange(_FFT // 2 + 1))
-    slopes = edges[None, :] - points[:, None]
-    widths = np.diff(edges)
-    down, up = -slopes[:, :-2] / widths[:-1], slopes[:, 2:] / widths[1:]
-    return np.asarray(np.maximum(0.0, np.minimum(down, up)))
+    return _triangles(edges, mel(rate / _FFT * np.arange(_FFT // 2 + 1)))
 
 
 def slaney_filters(mels: int, rate: int) -> np.ndarray[Any, Any]:
@@ -133,10 +129,17 @@ def slaney_filters(mels: int, rate: int) -> np.ndarray[Any, Any]:
     top = 15.0 + math.log(8.0) / step
     mel = np.linspace(0.0, top, mels + 2)
     edges = np.where(mel < 15.0, mel * low, 1000.0 * np.exp(step * (mel - 15.0)))
-    slopes = edges[None, :] - np.linspace(0, rate // 2, FRAME // 2 + 1)[:, None]
+    return np.asarray(_triangles(edges, np.linspace(0, rate // 2, FRAME // 2 + 1)) * 2.0 / (edges[2:] - edges[:-2]))
+
+
+def _triangles(edges: np.ndarray[Any, Any], points: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """[points, edges - 2]: each from an edge up to 1 at the next one, and down to the one behind it."""
+    import numpy as np
+
+    slopes = edges[None, :] - points[:, None]
     widths = np.diff(edges)
     down, up = -slopes[:, :-2] / widths[:-1], slopes[:, 2:] / widths[1:]
-    return np.asarray(np.maximum(0.0, np.minimum(down, up)) * 2.0 / (edges[2:] - edges[:-2]))
+    return np.asarray(np.maximum(0.0, np.minimum(down, up)))
 
 
 def _element(dtype: str) -> int:
@@ -195,11 +198,7 @@ class _Nodes:
         taken = self.add("Cast", [self.add("Slice", [samples, self.whole(0), self.whole(last)])], to=11)
         number = self.add("Sub", [self.add("Shape", [taken]), self.whole(FRAME - _HOP)])
         number = self.add("Div", [number, self.whole(_HOP)])
-        scalar = self.add("Squeeze", [number])
-        starts = self.add("Range", [self.constant(np.array(0)), scalar, self.constant(np.array(1))])
-        starts = self.add("Unsqueeze", [self.add("Mul", [starts, self.whole(_HOP)]), self.whole(1)])
-        places = self.add("Add", [starts, self.constant(np.arange(FRAME)[None])])
-        rows = self.add("Gather", [taken, places])
+        rows = self.frames(taken, number)
         rows = self.add("Sub", [rows, self.add("ReduceMean", [rows], axes=[1], keepdims=1)])
         before = self.add("Slice", [rows, self.whole(0), self.whole(FRAME - 1), self.whole(1)])
         before = self.add("Concat", [self.add("Slice", [rows, self.whole(0), self.whole(1), self.whole(1)]), before], axis=1)
@@ -234,9 +233,7 @@ class _Nodes:
         whole = self.add("Concat", [before, whole, behind], axis=0)
         heard = self.add("Div", [self.add("Add", [number, self.whole(half + _HOP - 1)]), self.whole(_HOP)])
         heard = self.add("Min", [heard, self.whole(frames)])
-        starts = self.add("Range", [self.constant(np.array(0)), self.add("Squeeze", [heard]), self.constant(np.array(1))])
-        starts = self.add("Unsqueeze", [self.add("Mul", [starts, self.whole(_HOP)]), self.whole(1)])
-        rows = self.add("Gather", [whole, self.add("Add", [starts, self.constant(np.arange(FRAME)[None])])])
+        rows = self.frames(whole, heard)
         window = 0.5 - 0.5 * np.cos(2 * math.pi * np.arange(FRAME) / FRAME)
         power = self.power(self.add("Mul", [rows, self.constant(window)]), FRAME)
         mel = self.add("MatMul", [power, self.constant(slaney_filters(sound["mels"], sound["rate"]))])
@@ -249,6 +246,14 @@ class _Nodes:
         values = self.add("Max", [values, least])
         values = self.add("Div", [self.add("Add", [values, self.constant(np.array(4.0))]), self.constant(np.array(4.0))])
         return self.add("Unsqueeze", [self.add("Transpose", [values], perm=[1, 0]), self.whole(0)])
+
+    def frames(self, samples: str, number: str) -> str:
+        """So many pieces of the samples, each `_HOP` behind the one before: [number, FRAME]."""
+        import numpy as np
+
+        starts = self.add("Range", [self.constant(np.array(0)), self.add("Squeeze", [number]), self.constant(np.array(1))])
+        starts = self.add("Unsqueeze", [self.add("Mul", [starts, self.whole(_HOP)]), self.whole(1)])
+        return self.add("Gather", [samples, self.add("Add", [starts, self.constant(np.arange(FRAME)[None])])])
 
     def power(self, rows: str, length: int) -> str:
         """The squares of the spectrum of each row, padded to `length`."""
