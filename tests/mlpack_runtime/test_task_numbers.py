@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlpack_runtime.limits import Limits, RequestError
@@ -129,6 +129,8 @@ def tokenizer(kind: str) -> Any:
 
 @pytest.mark.parametrize("kind", ["words", "bytes", "bare"])
 @given(text=st.text("abcd é🙂e\u0301\n", max_size=60), question=st.text("abd ", max_size=5), most=st.integers(16, 24))
+@example(text="aaaaaaaaaaa éééé  ", question="", most=16)
+@example(text="aaaaéé🙂🙂🙂  a", question="", most=16)
 def test_windows_are_the_tokenizers_own(kind: str, text: str, question: str, most: int) -> None:
     own, shared, stride = tokenizer(kind), tokenizer(kind), 2
     shared.enable_truncation(24)

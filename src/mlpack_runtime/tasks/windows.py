@@ -156,6 +156,6 @@ def _trim(text: str, tokens: "list[str]", offsets: "list[tuple[int, int]]", seam
         if at and at not in seams
     )
     for at in seams if trims else ():
-        if at < len(tokens) and tokens[at].startswith(_SPACE) and text[offsets[at][0] : offsets[at][0] + 1].isspace():
-            begin, end = offsets[at]
-            offsets[at] = begin + 1, max(begin + 1, end)
+        begin, end = offsets[at] if at < len(tokens) else (0, 0)
+        if begin < end and tokens[at].startswith(_SPACE) and text[begin].isspace():  # of no length: the tokenizer took it already
+            offsets[at] = begin + 1, end
