@@ -41,7 +41,7 @@ class ApiKeys:
         except model.ModelError as error:
             if not others:
                 raise
-            telemetry.emit(telemetry.event(None, "WARNING", f"only the operator's key lets in: {error}"))
+            telemetry.warn(f"only the operator's key lets in: {error}")
         if not tenants and not others:
             raise model.ModelError(
                 "there is no digest of an API key, so that nobody could be let in: name one in serve.authorize.api_keys"

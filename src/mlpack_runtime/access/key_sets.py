@@ -86,7 +86,7 @@ class KeySet:
                 self._rows, self._fetched_s, self._why = rows, self._clock(), ""
             except (OSError, ValueError) as error:
                 self._why = cut(f"{type(error).__name__}: {error}", 300)
-                telemetry.emit(telemetry.event(None, "WARNING", f"the keys at {self._url} cannot be fetched: {self._why}"))
+                telemetry.warn(f"the keys at {self._url} cannot be fetched: {self._why}")
             finally:
                 self._tried_s = self._clock()
         finally:

@@ -253,11 +253,7 @@ class Client:
             return False
         from mlpack_runtime import telemetry
 
-        telemetry.emit(
-            telemetry.event(
-                None, "WARNING", f"this machine's clock is wrong by {-skew_s:.0f} s, says {self.service}: its own is used"
-            )
-        )
+        telemetry.warn(f"this machine's clock is wrong by {-skew_s:.0f} s, says {self.service}: its own is used")
         self._skew_s = skew_s
         return True
 

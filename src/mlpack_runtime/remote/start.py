@@ -131,8 +131,7 @@ def _begun(place: str) -> _Begun:
 
 def _warn(text: str) -> None:
     __import__("mlpack_runtime.telemetry")  # not before there is something to say
-    telemetry = sys.modules["mlpack_runtime.telemetry"]
-    telemetry.emit(telemetry.event(None, "WARNING", text))
+    sys.modules["mlpack_runtime.telemetry"].warn(text)
 
 
 __all__ = ["begin", "provider", "release", "settle"]
