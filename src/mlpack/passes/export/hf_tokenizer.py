@@ -58,20 +58,20 @@ def write(model_dir: Path, out_dir: Path, rows: int, max_length: int | None) -> 
         raise PassError(
             f"{name} gives tokens up to number {largest} and the model has {rows} (vocab_size): it belongs to another model"
         )
-    padding: dict[str, Any] = tokenizer.padding or padding_of(model_dir, tokenizer)
-    padding |= {"length": None}
-    tokenizer.enable_padding(**padding)
-    _cut_at(tokenizer, max_length, model_dir)
-    (out_dir / files.TOKENIZER).write_text(tokenizer.to_str(), "utf-8")
+    _write(tokenizer, model_dir, out_dir, max_length)
 
 
 def write_padded(path: Path, out_dir: Path, max_length: int | None) -> None:
     """Write the tokenizer at `path` as one that pads, so that calls of texts can be read. PassError where it is damaged."""
-    tokenizer = tokenizer_limits.load(path, PassError)
-    padding: dict[str, Any] = tokenizer.padding or padding_of(path.parent, tokenizer)
+    _write(tokenizer_limits.load(path, PassError), path.parent, out_dir, max_length)
+
+
+def _write(tokenizer: Any, model_dir: Path, out_dir: Path, max_length: int | None) -> None:
+    """Write it with padding to the longest text of a batch, and the length at which texts are cut."""
+    padding: dict[str, Any] = tokenizer.padding or padding_of(model_dir, tokenizer)
     padding |= {"length": None}
     tokenizer.enable_padding(**padding)
-    _cut_at(tokenizer, max_length, path.parent)
+    _cut_at(tokenizer, max_length, model_dir)
     (out_dir / files.TOKENIZER).write_text(tokenizer.to_str(), "utf-8")
 
 
