@@ -10,18 +10,17 @@ only the waiting between requests.
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent.parent.parent)]
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
-from common import ROOT, Row, minilm_texts, parser, place, ratio, report, scratch, spread, unpacked_package  # noqa: E402 - bench/ is no package
+from common import Row, minilm_texts, parser, ratio, report, scratch, timed  # noqa: E402 - bench/ is no package
+from throughput import package  # noqa: E402
 
-CANDIDATE = "int8@container-*"
 SIDE = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
@@ -60,11 +59,7 @@ def main() -> int:
     made.add_argument("--package", type=Path, help="an unpacked package to measure [default: it is built]")
     options = made.parse_args()
     with scratch() as work:
-        root, python = options.package, Path(sys.executable)
-        if root is None:
-            here = place(options)
-            root, python = unpacked_package(here, ROOT / "bench/runtime/minilm.yaml", CANDIDATE, work), here.python
-        rows = measured(root, python, options, work)
+        rows = measured(*package(options, work), options, work)
     return report("runtime_batch", rows, f"MiniLM int8, 2 engine threads, {options.texts} texts, one an item", options.out)
 
 
@@ -87,18 +82,13 @@ def measured(root: Path, python: Path, options: Any, work: Path) -> list[Row]:
         for side in sides.values():
             side.end()
     return [
-        row("one by one", rates["single"], "items/s"),
-        row("in a batch", rates["batch"], "items/s"),
+        timed("one by one", rates["single"], "items/s"),
+        timed("in a batch", rates["batch"], "items/s"),
         ratio("in a batch / one by one", rates["batch"], rates["single"]),
-        row("  processor time one by one", spent["single"], "us an item"),
-        row("  processor time in a batch", spent["batch"], "us an item"),
+        timed("  processor time one by one", spent["single"], "us an item"),
+        timed("  processor time in a batch", spent["batch"], "us an item"),
         ratio("  one by one / in a batch, by processor time", spent["single"], spent["batch"]),
     ]
-
-
-def row(name: str, samples: list[float], unit: str) -> Row:
-    """A median that is held to nothing."""
-    return Row(name=name, value=statistics.median(samples), unit=unit, detail=spread(samples))
 
 
 class Side:

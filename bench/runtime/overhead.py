@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
-from common import MINILM, ROOT, Row, parser, place, report, scratch, spread, unpacked_package  # noqa: E402 - bench/ is no package
+from common import MINILM, ROOT, Row, parser, place, report, scratch, spread, timed, unpacked_package  # noqa: E402 - bench/ is no package
 from throughput import Http  # noqa: E402
 
 TEXT = "how do i cancel a booking that i made twice by mistake last week"
@@ -109,9 +109,7 @@ def rows_of(place_: str, pairs: dict[str, list[tuple[float, float]]], *, at_most
         value, limit = statistics.median(over), at_most if form == "binary" else None
         rows.append(Row(name=f"{place_}, {form}", value=value, unit="ms", detail=f"p50; {spread(over)}", at_most=limit))
     engine = [engine for both in pairs.values() for _, engine in both]
-    rows.append(
-        Row(name=f"  the engine's own run beside {place_}", value=statistics.median(engine), unit="ms", detail=spread(engine))
-    )
+    rows.append(timed(f"  the engine's own run beside {place_}", engine, "ms"))
     return rows
 
 

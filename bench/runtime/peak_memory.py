@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 from itertools import cycle, islice
@@ -20,7 +19,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent.parent.parent)]
 
-from common import LAMBDA_MB, MINILM, Row, minilm_texts, parser, place, report, scratch, spread, timed, unpacked_package  # noqa: E402 - bench/ is no package
+from common import LAMBDA_MB, MINILM, Row, minilm_texts, parser, place, report, scratch, timed, unpacked_package  # noqa: E402 - bench/ is no package
 
 MODEL_TIMES, BESIDE_BYTES = 1.6, 40e6
 ASK = """
@@ -60,8 +59,7 @@ def main() -> int:
         sizes = {"peak": peaks, "anonymous": anonymous, "mapped from files": mapped}
         rows.append(Row(name=f"{variant}, the model", value=model / 1e6, unit="MB"))
         rows += [timed(f"{variant}, {what}", [each / 1e6 for each in taken_bytes], "MB") for what, taken_bytes in sizes.items()]
-        name = f"{variant}, peak / (1.6 x model + 40 MB)"
-        rows.append(Row(name=name, value=statistics.median(share), unit="×", detail=spread(share), at_most=1.0))
+        rows.append(timed(f"{variant}, peak / (1.6 x model + 40 MB)", share, "×", at_most=1.0))
     how = f"{options.runs} processes each, their sample request and {options.texts} texts, {LAMBDA_MB} MB, one thread"
     return report("runtime_peak_memory", rows, how, options.out)
 

@@ -26,7 +26,6 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -228,7 +227,7 @@ def serve() -> None:
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
-    threading.Thread(target=server.serve_forever).run()
+    server.serve_forever()
 
 
 if __name__ == "__main__":

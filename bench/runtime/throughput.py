@@ -15,7 +15,6 @@ import json
 import os
 import selectors
 import socket
-import statistics
 import subprocess
 import sys
 import time
@@ -25,7 +24,7 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent.parent.parent)]
 
-from common import ROOT, Row, minilm_texts, parser, place, ratio, report, scratch, spread, unpacked_package  # noqa: E402 - bench/ is no package
+from common import ROOT, Row, minilm_texts, parser, place, ratio, report, scratch, timed, unpacked_package  # noqa: E402 - bench/ is no package
 
 CANDIDATE = "int8@container-*"
 OWN = """
@@ -73,14 +72,18 @@ def main() -> int:
     made.add_argument("--json", action="store_true", help="answers as JSON [default: binary tensors]")
     options = made.parse_args()
     with scratch() as work:
-        root, python = options.package, Path(sys.executable)
-        if root is None:
-            here = place(options)
-            root, python = unpacked_package(here, ROOT / "bench/runtime/minilm.yaml", CANDIDATE, work), here.python
-        rows = measured(root, python, options)
+        rows = measured(*package(options, work), options)
     form = "JSON" if options.json else "binary"
     how = f"MiniLM int8, 2 engine threads, {options.texts} texts, one a request, {options.callers} connections, {form} answers"
     return report("runtime_throughput", rows, how, options.out)
+
+
+def package(options: Any, work: Path) -> tuple[Path, Path]:
+    """The package of these options or a new one, unpacked, and its Python."""
+    if options.package is not None:
+        return options.package, Path(sys.executable)
+    here = place(options)
+    return unpacked_package(here, ROOT / "bench/runtime/minilm.yaml", CANDIDATE, work), here.python
 
 
 def measured(root: Path, python: Path, options: Any) -> list[Row]:
@@ -105,19 +108,14 @@ def measured(root: Path, python: Path, options: Any) -> list[Row]:
                 rates["owned"].append(1e6 * owned / len(given))
                 rates["share"].append(100 * (time.process_time() - used) / seconds / min(2, len(cores)))
     return [
-        row("the engine's own", rates["own"], "requests/s"),
-        row("over HTTP", rates["http"], "requests/s"),
+        timed("the engine's own", rates["own"], "requests/s"),
+        timed("over HTTP", rates["http"], "requests/s"),
         ratio("over HTTP / the engine's own", rates["http"], rates["own"], at_least=0.95),
-        row("  processor time of the engine's own", rates["owned"], "us a request"),
-        row("  processor time of the container", rates["cpu"], "us a request"),
+        timed("  processor time of the engine's own", rates["owned"], "us a request"),
+        timed("  processor time of the container", rates["cpu"], "us a request"),
         ratio("  the engine's own / the container, by processor time", rates["owned"], rates["cpu"]),
-        row("  the load's share of two cores", rates["share"], "%"),
+        timed("  the load's share of two cores", rates["share"], "%"),
     ]
-
-
-def row(name: str, samples: list[float], unit: str) -> Row:
-    """A median that is held to nothing."""
-    return Row(name=name, value=statistics.median(samples), unit=unit, detail=spread(samples))
 
 
 def request(text: str, model: str, output: str, *, binary: bool) -> bytes:
