@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.runtime.around_services import create_tables
 from tests.support.runtime.tiny_packages import affine, package
 from tests.support.runtime.workers import Process, until
 from tests.support.services.aws_server import REGION, AwsServer, Fault, aws_server
@@ -49,14 +50,7 @@ def place(aws_server: AwsServer) -> Iterator[Any]:
     aws_server.reset()
     s3, dynamodb = aws_server.client("s3"), aws_server.client("dynamodb")
     s3.create_bucket(Bucket="logs", CreateBucketConfiguration={"LocationConstraint": REGION})
-    for name, key in (("customers", "customer"), ("predictions", "id")):
-        dynamodb.create_table(
-            TableName=name,
-            KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
-    dynamodb.put_item(TableName="customers", Item=ITEM)
+    create_tables(dynamodb, ITEM)
     yield s3, dynamodb
     s3.close()
     dynamodb.close()

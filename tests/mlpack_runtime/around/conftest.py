@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.support.runtime.around_services import ITEM, Packaged
+from tests.support.runtime.around_services import ITEM, Packaged, create_tables
 from tests.support.services.aws_server import REGION, AwsServer, aws, aws_server
 
 from mlpack_runtime import model
@@ -49,14 +49,7 @@ def packaged(
 def table(aws: AwsServer) -> Any:
     """A client of DynamoDB with the tables that the settings name; customer 7 is known."""
     dynamodb = aws.client("dynamodb")
-    for name, key in (("customers", "customer"), ("predictions", "id")):
-        dynamodb.create_table(
-            TableName=name,
-            KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
-    dynamodb.put_item(TableName="customers", Item=ITEM)
+    create_tables(dynamodb, ITEM)
     aws.clear_log()
     yield dynamodb
     dynamodb.close()

@@ -1,4 +1,4 @@
-"""A service over a package with features, a cache and a log, and an item of its table."""
+"""A service over a package with features, a cache and a log, its tables, and an item of one."""
 
 from __future__ import annotations
 
@@ -39,3 +39,15 @@ class Packaged:
         assert reply.status == 200, reply.body
         (scores,) = (row["data"] for row in json.loads(reply.body)["outputs"] if row["name"] == "scores")
         return list(scores)
+
+
+def create_tables(dynamodb: Any, item: dict[str, Any]) -> None:
+    """The tables of features and of predictions, with one customer."""
+    for name, key in (("customers", "customer"), ("predictions", "id")):
+        dynamodb.create_table(
+            TableName=name,
+            KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+    dynamodb.put_item(TableName="customers", Item=item)
