@@ -128,7 +128,7 @@ def test_event_that_is_not_json_is_refused(tmp_path: Path) -> None:
         boot(scripted(tmp_path, CPU), b"{", timeout_s=5)
 
 
-gpu = pytest.mark.skipif(HERE != "x86_64" or worker._DEVICE_NODE.exists(), reason="about machines without a GPU")
+gpu = pytest.mark.skipif(HERE != "x86_64" or worker._DEVICE_NODE.exists(), reason="for x86_64 without a GPU")
 NO_DRIVER = "sys.argv[1] == 'worker' and sys.exit('libcuda.so.1 is not here: is the driver given to the container?')"
 
 
