@@ -6,6 +6,7 @@ channel (the mean of all) and resampled before features are made of it, as trans
 
 import os
 from _thread import allocate_lock
+from struct import pack
 
 from mlpack_runtime import media, ort
 from mlpack_runtime.limits import RequestError, memory_mb, too_large
@@ -62,9 +63,8 @@ class Listener:
         sounds = []
         for form, name in zip(forms, names, strict=True):
             samples = self._at_rate(self._mixed(wave.decode(form)), form.rate)
-            seconds = len(samples) / _FLOAT_BYTES / self.rate
             if len(samples) < self.least * _FLOAT_BYTES:
-                least = f"{self.least / self.rate:.3g} s"
+                seconds, least = len(samples) / _FLOAT_BYTES / self.rate, f"{self.least / self.rate:.3g} s"
                 raise RequestError(
                     f"the sound in {name!r} has {seconds:.3g} s; the model needs at least {least}", 422, "Unprocessable"
                 )
@@ -97,7 +97,7 @@ class Listener:
     def _mixed(self, sound: wave.Wave) -> memoryview:
         feeds = {"whole": Tensor("INT16", (0,), b""), "long": Tensor("INT32", (0,), b""), "real": Tensor("FP32", (0,), b"")}
         feeds[{"INT16": "whole", "INT32": "long", "FP32": "real"}[sound.samples.datatype]] = sound.samples
-        feeds["scale"] = Tensor("FP32", (), _FLOATS[sound.scale])
+        feeds["scale"] = Tensor("FP32", (), pack("<f", sound.scale))
         feeds["channels"] = _whole(sound.channels)
         return memoryview(self._mono.run(feeds)["mono"].data)
 
@@ -132,7 +132,3 @@ def _tensor(samples: memoryview) -> Tensor:
 
 def _whole(number: int) -> Tensor:
     return Tensor("INT64", (1,), number.to_bytes(8, "little", signed=True))
-
-
-_FLOATS = {1.0: b"\0\0\x80?", 2.0**-15: b"\0\0\0\x38", 2.0**-31: b"\0\0\0\x30"}
-"""The scales of `wave` as a graph reads them."""

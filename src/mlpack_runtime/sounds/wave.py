@@ -35,21 +35,14 @@ _OTHERS = (
 
 class Wave:
     """Samples, those of one moment side by side. `samples`: INT16, INT32 or FP32 [frames x channels]; `scale`: what makes numbers
-    from -1 to 1 of them; `rate`: in Hz."""
+    from -1 to 1 of them."""
 
-    __slots__ = ("channels", "frames", "rate", "samples", "scale")
+    __slots__ = ("channels", "samples", "scale")
 
-    def __init__(self, rate: int, channels: int, samples: Tensor, scale: float) -> None:
-        self.rate = rate
+    def __init__(self, channels: int, samples: Tensor, scale: float) -> None:
         self.channels = channels
         self.samples = samples
         self.scale = scale
-        self.frames = samples.shape[0] // channels
-
-    @property
-    def seconds(self) -> float:
-        """How long it is."""
-        return self.frames / self.rate
 
 
 class Form:
@@ -137,7 +130,7 @@ def decode(form: Form) -> Wave:
 
 
 def _wave(form: Form, datatype: str, data: "bytearray | memoryview", scale: float) -> Wave:
-    return Wave(form.rate, form.channels, Tensor(datatype, (form.samples,), data), scale)
+    return Wave(form.channels, Tensor(datatype, (form.samples,), data), scale)
 
 
 def _chunks(view: memoryview, name: str) -> "dict[bytes, memoryview]":
