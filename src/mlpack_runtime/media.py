@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 KINDS = {"image": "images", "audio": "audios"}
 """What files are, by the first half of their content type, which is the key of one; and the key of several."""
-_BYTES = ("application/octet-stream", "binary/octet-stream")  # the second is S3's, where nobody says a type
+BYTES = ("application/octet-stream", "binary/octet-stream")
+"""Types of content that say nothing. The second is S3's, of an object whose type nobody told it."""
 _FORM = "multipart/form-data"
 _MAGICS = {
     "image": (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a"),
@@ -60,7 +61,7 @@ def read(
     begun = kind_of(view)
     if of not in KINDS and begun is not None:
         of = begun
-    elif stated in _BYTES and kind and bytes(view[:1]) not in (b"{", b"["):
+    elif stated in BYTES and kind and bytes(view[:1]) not in (b"{", b"["):
         of = kind
     if of not in KINDS:
         return None
@@ -246,7 +247,7 @@ def _told(head: str) -> "tuple[str, str, bool]":
         raise RequestError(f"the form's field {quoted(name)} is in {quoted(coding)}; send its bytes as they are")
     stated = headers.get("content-type", "").partition(";")[0].strip().lower()
     named = "filename" in told or "filename*" in told
-    return name, stated, named or stated in _BYTES or stated.partition("/")[0] in KINDS
+    return name, stated, named or stated in BYTES or stated.partition("/")[0] in KINDS
 
 
 def _take(name: str, stated: str, data: bytes, value: "dict[str, Any]", lists: "set[str]") -> None:

@@ -17,6 +17,7 @@ What cannot be fetched is a RequestError: 400 where it is no URL, 403 where it i
 from time import monotonic
 
 from mlpack_runtime.limits import RequestError, quoted
+from mlpack_runtime.media import BYTES, KINDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
 
 MOST_URLS = 16
 """Of one request: they are fetched one after the other."""
-KEYS = {"image": ("image", "images"), "audio": ("audio", "audios")}
-"""Keys of plain requests whose value may be a URL, or a list of them, by what is meant: a kind of `mlpack_runtime.media`."""
-_ANY = ("application/octet-stream", "binary/octet-stream")
-"""What stores of objects say of an object whose type nobody told them."""
 
 
 def fetch(url: str, policy: "Policy", kind: str = "", network: "Network | None" = None) -> bytes:
@@ -64,8 +61,8 @@ class Urls:
 
         Args:
             settings: model.json's `urls`.
-            kind: What the package's task reads, of `KEYS`; "" where a hook reads it; None for a package of texts, where `image`
-                is no key at all.
+            kind: What the package's task reads, of `media.KINDS`; "" where a hook reads it; None for a package of texts, where
+                `image` is no key at all.
             limits: The package's.
         """
         from mlpack_runtime.fetching.policy import Policy
@@ -73,7 +70,7 @@ class Urls:
         self.policy = Policy(settings)
         self.network: Network | None = None
         self._most = min(self.policy.max_bytes, limits.body_bytes)
-        self._kinds = {key: f"{each}/" for each, keys in KEYS.items() if kind in (each, "") for key in keys}
+        self._kinds = {key: f"{each}/" for each, several in KINDS.items() if kind in (each, "") for key in (each, several)}
         if kind:  # as Hugging Face's clients send them
             self._kinds["inputs"] = f"{kind}/"
 
@@ -111,7 +108,7 @@ class _Fetches:
 
         body, told = download(url, self._policy, self._left, self._until_s, self._network)
         self._left -= len(body)
-        if kind and told and not told.startswith(kind) and told not in _ANY:
+        if kind and told and not told.startswith(kind) and told not in BYTES:
             raise RequestError(
                 f"what is behind the URL is {quoted(told)} by its Content-Type; {kind}* is needed", 422, "Unprocessable"
             )
