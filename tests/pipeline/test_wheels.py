@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import http.server
 import json
-import threading
 import zipfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support import wheel_index
 
 from mlpack.core.digest import Digest, of_bytes
 from mlpack.errors import PackError, RecipeError, ServiceError
@@ -36,11 +34,6 @@ LOCKS = st.builds(
     ),
     bases=st.dictionaries(st.text(max_size=20), HEX.map(lambda text: Digest(f"sha256:{text}")), max_size=2),
 )
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args: object) -> None:
-        pass
 
 
 def make_wheel(folder: Path, tag: str = "py3-none-any", body: bytes = b"raise SystemExit('a wheel was run')\n") -> Path:
@@ -65,20 +58,10 @@ def make_wheel(folder: Path, tag: str = "py3-none-any", body: bytes = b"raise Sy
 @pytest.fixture
 def simple(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of the project `demo` in a package index on loopback, which uv is told to use."""
-    folder = tmp_path / "index/demo"
-    folder.mkdir(parents=True)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "index")))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{server.server_address[1]}")
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
-    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    monkeypatch.delenv("UV_OFFLINE", raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    yield folder
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with wheel_index.serving(tmp_path, monkeypatch) as index:
+        folder = index.folder / "demo"
+        folder.mkdir()
+        yield folder
 
 
 def publish(folder: Path, *made: Path) -> None:
