@@ -11,12 +11,12 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.runtime.tiny_packages import affine, package
+from tests.support.runtime.url_hosts import certificate
 from tests.support.runtime.workers import add_botocore
 from tests.support.serving import entrances
 from tests.support.serving.entrances import ENTRANCES
@@ -135,34 +135,8 @@ def test_pyjwts_tokens_let_in_and_wrong_ones_do_not(name: str, places: dict[str,
     assert ask(port, "GET", "/v2/models/tiny")[0] == 401
 
 
-def _certified(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """TLS for 127.0.0.1, and the certificate that shows it to be right."""
-    from ipaddress import ip_address
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "issuer")])
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
-    now = datetime.now(UTC)
-    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-    addresses = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    authority = x509.BasicConstraints(ca=True, path_length=None)
-    certificate = (
-        builder.add_extension(addresses, critical=False).add_extension(authority, critical=True).sign(key, hashes.SHA256())
-    )
-    path = folder / "issuer.pem"
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + private)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return context, path
-
-
 def test_keys_come_over_tls_from_whom_they_should(made: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    context, path = _certified(tmp_path)
+    path, context = certificate(tmp_path, "127.0.0.1")
     with showing(json.dumps({"keys": made["keys"]}).encode(), context=context) as port:
         with pytest.raises(ssl.SSLCertVerificationError):
             fetched(f"https://127.0.0.1:{port}/keys", 3)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.runtime.url_hosts import certificate
 from tests.support.services.aws_server import REGION, AwsServer, Fault, aws, aws_server
 
 from mlpack_runtime import aws as aws_module
@@ -418,36 +419,12 @@ def test_seconds_are_those_of_the_calendar() -> None:
 
 def test_certificates_are_checked(alone: pytest.MonkeyPatch, tmp_path: Path) -> None:
     alone.setattr(wire, "_CONTEXT", [])
-    context, bundle = _certificate(tmp_path)
+    bundle, context = certificate(tmp_path, "127.0.0.1")
     with scripted(_answer("200 OK"), tls=context) as (address, _), pytest.raises(ServiceError, match="CERTIFICATE_VERIFY_FAILED"):
         Client("dynamodb", endpoint=address, attempts=1).call("GetItem", {})
     alone.setenv("AWS_CA_BUNDLE", str(bundle))
     with scripted(_answer("200 OK", b'{"a":1}'), tls=context) as (address, _):
         assert Client("dynamodb", endpoint=address, attempts=1).call("GetItem", {}) == {"a": 1}
-
-
-def _certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    from datetime import UTC, datetime, timedelta
-    from ipaddress import ip_address
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    built: Any = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    built = built.serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-    built = built.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-    bundle, private = folder / "cert.pem", folder / "key.pem"
-    bundle.write_bytes(built.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(bundle, private)
-    return context, bundle
 
 
 def test_without_tls_neither_ssl_nor_botocore_is_imported(aws: AwsServer) -> None:
