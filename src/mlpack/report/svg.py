@@ -10,7 +10,7 @@ Plots know numbers and labels, not builds, and need no script and no network.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from mlpack.core import stats
@@ -246,10 +246,7 @@ def curve(title: str, points: Sequence[CurvePoint], limits: Sequence[LimitLine],
         for limit in limits
     ]
     floor = f'<line class="grid" x1="{_EDGE:.0f}" x2="{WIDTH - _EDGE:.0f}" y1="{bottom:.1f}" y2="{bottom:.1f}"/>'
-    return (
-        f'<svg viewBox="0 0 {WIDTH:.0f} {bottom + _AXIS:.0f}" role="img" aria-label="{_text(title)}" '
-        f'xmlns="http://www.w3.org/2000/svg">{"".join((floor, *drawn, *lines))}</svg>'
-    )
+    return _frame(title, bottom, (floor, *drawn, *lines))
 
 
 def _labels(index: int, label: str, value: str, *, marked: bool) -> str:
@@ -263,7 +260,7 @@ def _labels(index: int, label: str, value: str, *, marked: bool) -> str:
 
 
 def _svg(title: str, scale: _Scale, limits: Sequence[LimitLine], write: Write, marks: Sequence[str], labels: Sequence[str]) -> str:
-    """The frame: grid at the bottom, then rows, limits and, on top, the texts; `labels` has one entry for each row."""
+    """A plot of rows: grid at the bottom, then rows, limits and, on top, the texts; `labels` has one entry for each row."""
     bottom = _TOP + len(labels) * _ROW
     grid, last_x = [], -math.inf
     for tick in scale.ticks():
@@ -282,9 +279,14 @@ def _svg(title: str, scale: _Scale, limits: Sequence[LimitLine], write: Write, m
             f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{bottom:.0f}"/>'
             f'<text class="limit" x="{x + shift:.1f}" y="15" text-anchor="{anchor}">{_text(limit.label)}</text>'
         )
+    return _frame(title, bottom, (*grid, *marks, *lines, *labels))
+
+
+def _frame(title: str, bottom: float, content: Iterable[str]) -> str:
+    """The drawing, with room for the words below `bottom`."""
     return (
         f'<svg viewBox="0 0 {WIDTH:.0f} {bottom + _AXIS:.0f}" role="img" aria-label="{_text(title)}" '
-        f'xmlns="http://www.w3.org/2000/svg">{"".join((*grid, *marks, *lines, *labels))}</svg>'
+        f'xmlns="http://www.w3.org/2000/svg">{"".join(content)}</svg>'
     )
 
 
