@@ -26,7 +26,8 @@ _LOOKS, _PAUSE_S = 4, 0.1  # some stores show what was written a moment later
 _CONFLICTS = 6
 _AMAZON = (".amazonaws.com", ".amazonaws.com.cn")
 _REFUSED = ("PreconditionFailed", "412", "ConditionalCheckFailedException")
-_ABSENT = ("NoSuchKey", "404", "NotFound")
+ABSENT = ("NoSuchKey", "404", "NotFound")
+"""What S3 says of an object that is not there."""
 UNKNOWN = ("NotImplemented", "501")
 """What a store says of a condition that it does not know."""
 _NO_VERSION = '"00000000000000000000000000000000"'
@@ -54,13 +55,13 @@ def in_bucket(client: "Any", bucket: str, key: str, *, replaced: bool = False) -
     where it is right. Raises `aws.failures()`."""
 
     def write(text: str, **condition: str) -> bool:
-        return _conditional(lambda: client.put_object(Bucket=bucket, Key=key, Body=text.encode(), **condition))
+        return _asked(lambda: client.put_object(Bucket=bucket, Key=key, Body=text.encode(), **condition))
 
     def read() -> "str | None":
         try:
             return bytes(client.get_object(Bucket=bucket, Key=key)["Body"].read()).decode("utf-8", "replace")
         except aws.failures() as error:
-            if aws.code(error) in _ABSENT:
+            if aws.code(error) in ABSENT:
                 return None
             raise
 
@@ -79,7 +80,7 @@ def in_table(client: "Any", table: str, name: str) -> str:
     def write(text: str) -> bool:
         item = {"id": {"S": name}, "token": {"S": text}}
         put = {"TableName": table, "Item": item, "ConditionExpression": "attribute_not_exists(id)"}
-        return _conditional(lambda: client.put_item(**put))
+        return _asked(lambda: client.put_item(**put))
 
     def read() -> "str | None":
         item = client.get_item(TableName=table, Key={"id": {"S": name}}, ConsistentRead=True).get("Item")
@@ -110,22 +111,31 @@ class _UnknownError(Exception):
     pass
 
 
-def _conditional(send: "Callable[[], object]") -> bool:
-    """Whether it was written; False where the condition refused it."""
+def conditional(send: "Callable[[], object]") -> bool:
+    """Whether a write with a condition was written; False where the condition refused it. Another writer's is waited for a moment.
+    Raises `aws.failures()`."""
     for attempt in range(_CONFLICTS):
         try:
             send()
             return True
         except aws.failures() as error:
             code = aws.code(error)
-            if code in _REFUSED + _ABSENT:  # absent: the version that was to be replaced
+            if code in _REFUSED + ABSENT:  # absent: the version that was to be replaced
                 return False
-            if code in UNKNOWN:
-                raise _UnknownError(code) from None
             if code != "ConditionalRequestConflict" or attempt == _CONFLICTS - 1:
                 raise
             sleep(_PAUSE_S * attempt)
     raise AssertionError
+
+
+def _asked(send: "Callable[[], object]") -> bool:
+    """As `conditional`. Raises _UnknownError where the store does not know conditions."""
+    try:
+        return conditional(send)
+    except aws.failures() as error:
+        if aws.code(error) in UNKNOWN:
+            raise _UnknownError(aws.code(error)) from None
+        raise
 
 
 def _refusal(write: "Callable[[str], bool]", read: "Callable[[], str | None]") -> str:

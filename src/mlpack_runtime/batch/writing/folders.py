@@ -34,10 +34,6 @@ if TYPE_CHECKING:
             """Those that begin so, in order."""
 
 
-_ABSENT = ("404", "NoSuchKey", "NotFound")
-_THERE = ("PreconditionFailed", "412")
-_CONFLICT = "ConditionalRequestConflict"
-_CONFLICTS = 6
 _FORBIDDEN = ("AccessDenied", "403", "Forbidden")
 _RIGHTS = (
     ". The role needs s3:GetObject and s3:PutObject for the results, and s3:ListBucket for their bucket: without that S3 says so of"
@@ -77,11 +73,11 @@ class S3Folder:
             answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)
             return bytes(answer["Body"].read()), str(answer["ETag"])
 
-        return self._call(get, _ABSENT)  # type: ignore[no-any-return]  # what `get` returns, or None
+        return self._call(get, promises.ABSENT)  # type: ignore[no-any-return]  # what `get` returns, or None
 
     def note(self, name: str) -> "dict[str, str] | None":
         """Its metadata."""
-        answer = self._call(lambda: self._client.head_object(Bucket=self._bucket, Key=self._prefix + name), _ABSENT)
+        answer = self._call(lambda: self._client.head_object(Bucket=self._bucket, Key=self._prefix + name), promises.ABSENT)
         return None if answer is None else dict(answer.get("Metadata", {}))
 
     def put_new(self, name: str, data: bytes, note: "dict[str, str] | None" = None) -> bool:
@@ -109,23 +105,15 @@ class S3Folder:
             more = {"ContinuationToken": answer["NextContinuationToken"]}
 
     def _put(self, name: str, data: bytes, note: "dict[str, str] | None", condition: "dict[str, str]") -> bool:
-        for attempt in range(_CONFLICTS):
-            try:
-                self._client.put_object(
-                    Bucket=self._bucket,
-                    Key=self._prefix + name,
-                    Body=data,
-                    ContentType="application/x-ndjson" if name.endswith(".jsonl") else "application/json",
-                    Metadata=note or {},
-                    **condition,
-                )
-                return True
-            except aws.failures() as error:
-                if aws.code(error) in (*_THERE, *_ABSENT):  # absent: the version that was to be replaced
-                    return False
-                if aws.code(error) != _CONFLICT or attempt == _CONFLICTS - 1:
-                    raise self._failure(error) from None
-        raise AssertionError
+        put = {
+            "Bucket": self._bucket,
+            "Key": self._prefix + name,
+            "Body": data,
+            "ContentType": "application/x-ndjson" if name.endswith(".jsonl") else "application/json",
+            "Metadata": note or {},
+            **condition,
+        }
+        return bool(self._call(lambda: promises.conditional(lambda: self._client.put_object(**put))))
 
     def _call(self, work: "Callable[[], Any]", absent: "tuple[str, ...]" = ()) -> "Any":
         try:
