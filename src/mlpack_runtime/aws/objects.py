@@ -35,6 +35,13 @@ class Place:
         return f"s3://{self.bucket}/{self.key}"
 
 
+def place_at(uri: str) -> "Place | None":
+    """The object at s3://bucket/key, whose key is as it stands: it may begin or end with a slash; None for any other address."""
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    return Place(bucket, key) if scheme == "s3" and bucket and key else None
+
+
 def fetch(s3: "Any", place: Place, limits: Limits, admit: "Callable[[int], None] | None" = None) -> "tuple[bytes, dict[str, str]]":
     """An object's bytes and what it says of them, as headers of a request. `admit` is told how many they are before they are read,
     and may raise. Raises RequestError, `aws.failures()`."""

@@ -10,6 +10,7 @@
 Promises: an item in none of these forms is a request, as it is. Will not: answer.
 """
 
+from mlpack_runtime import jsontext
 from mlpack_runtime.aws import objects
 from mlpack_runtime.batch.errors import BatchError
 from mlpack_runtime.batch.items import Item, Opener, opened
@@ -67,19 +68,15 @@ class Mapped:
         return self._openers[names].item(Record(0, 0, list(item.values())))
 
     def _line(self, item: "dict[str, Any]") -> Item:
-        from mlpack_runtime import jsontext
-
         return Opener(self._model, None, {}).item(Record(0, 0, jsontext.dumps(item).encode()))
 
 
 def _asked(item: Item) -> "Any":
-    from mlpack_runtime import jsontext
-
     if item.problem is not None:
         raise item.problem
     if item.place:
-        bucket, mark, key = item.place.removeprefix("s3://").partition("/")
-        if not item.place.startswith("s3://") or not mark or not key:
+        place = objects.place_at(item.place)
+        if place is None:
             raise RequestError(f"the object {item.place[:100]!r} is no address: s3://bucket/key is needed")
-        return objects.Place(bucket, key)
+        return place
     return jsontext.loads(item.body)

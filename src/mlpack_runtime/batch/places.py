@@ -35,10 +35,10 @@ class Places:
         wait. Raises RequestError, OSError, `aws.failures()`."""
         uri = place if "://" in place or (self._files and place.startswith("/")) else self._folder + place
         if uri.startswith(_SCHEME):
-            bucket, _, key = uri.removeprefix(_SCHEME).partition("/")
-            if not bucket or not key:
+            at = objects.place_at(uri)
+            if at is None:
                 raise RequestError(f"the object {quoted(place)} is no address: s3://bucket/key, or a key beside the manifest")
-            return objects.fetch(self._client(), objects.Place(bucket, key), self._limits, admit)
+            return objects.fetch(self._client(), at, self._limits, admit)
         if "://" in uri or not self._files:
             raise RequestError(f"the object {quoted(place)} is no address: s3://bucket/key is needed")
         return self._read(place, os.path.realpath(uri), admit)
