@@ -49,8 +49,7 @@ def client(service: str, **overrides: "Any") -> "Any":
         user_agent_extra="mlpack",
         s3={"addressing_style": "path"} if overrides.get("endpoint_url") or any(map(os.environ.get, _ENDPOINTS)) else None,
     )
-    # ECS and Lambda say AWS_REGION; botocore reads only the other.
-    region = overrides.pop("region_name", None) or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    region = overrides.pop("region_name", None) or own_region()
     try:
         made = session().create_client(service, region_name=region, config=settings, **overrides)
     except errors as error:
@@ -120,6 +119,11 @@ def split_uri(uri: str, *schemes: str) -> "tuple[str, str, str]":
         wanted = " or ".join(f"{scheme}://..." for scheme in schemes or ("s3", "dynamodb"))
         raise AwsError(f"{uri!r} is no address: {wanted} is needed")
     return scheme, place, prefix.strip("/")
+
+
+def own_region() -> "str | None":
+    """The region that the environment names: ECS and Lambda say AWS_REGION, and botocore reads only AWS_DEFAULT_REGION."""
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
 
 
 def region_of(queue_url: str) -> "str | None":

@@ -13,7 +13,7 @@ import os
 from time import monotonic, time
 
 from mlpack_runtime import jsontext
-from mlpack_runtime.aws import AwsError, wire
+from mlpack_runtime.aws import AwsError, own_region, wire
 from mlpack_runtime.aws.sigv4 import Credentials, query_string
 from mlpack_runtime.starting import AFTER_RESTORE
 
@@ -85,7 +85,7 @@ def _container() -> Credentials:
 
 
 def _web_identity() -> Credentials:
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    region = own_region()
     if not region:
         raise ValueError("AWS_REGION is not set, and a web identity is exchanged in a region")
     domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"

@@ -22,7 +22,7 @@ from binascii import crc32
 from time import monotonic, sleep, time
 
 from mlpack_runtime import jsontext
-from mlpack_runtime.aws import AwsError, credentials, is_passing, sigv4, wire
+from mlpack_runtime.aws import AwsError, credentials, is_passing, own_region, sigv4, wire
 from mlpack_runtime.starting import AFTER_RESTORE
 
 TYPE_CHECKING = False
@@ -80,7 +80,7 @@ class Client:
         self, service: str, *, region: "str | None" = None, endpoint: "str | None" = None, attempts: int = ATTEMPTS
     ) -> None:
         self.service = service
-        self.region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
+        self.region = region or own_region() or ""
         if not self.region:
             raise AwsError(f"no region for {service}: set AWS_REGION")
         self.attempts = attempts
