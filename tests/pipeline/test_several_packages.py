@@ -97,6 +97,12 @@ def test_what_cannot_be_one(tmp_path: Path, runtime: Path) -> None:
         several.check(one, small_packages.target(CpuWorker()), small_packages.PYTHON)
     with pytest.raises(PackError, match=r"was built for python .* and this package is for '3\.99'"):
         several.check(one, TARGET, "3.99")
+    several.check(one, TARGET, small_packages.PYTHON)
+    one.root.chmod(0o755)
+    (one.root / "models").mkdir()
+    with pytest.raises(PackError, match=r"models\.one: .* has several models itself: name their own packages"):
+        several.check(one, TARGET, small_packages.PYTHON)
+    (one.root / "models").rmdir()
     with pytest.raises(LimitError, match=r"models\.one: its files have .* raise `memory`"):
         put(tmp_path / "small", one, memory_bytes=10)
 

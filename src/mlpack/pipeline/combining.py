@@ -30,7 +30,7 @@ from mlpack.core.records import (
 )
 from mlpack.core.serving import Serve
 from mlpack.core.text import words
-from mlpack.errors import PackError, RecipeError
+from mlpack.errors import RecipeError
 from mlpack.pipeline import booting, output
 from mlpack.pipeline.outcome import BuildResult, Startup
 from mlpack.pipeline.packing import pack, several, wheels
@@ -87,12 +87,10 @@ def _members(recipe: SeveralRecipe, work: Path, python: str) -> tuple[Member, ..
             artifact = output.artifact_dir(folder)
             package = describe(artifact)
             member = Member(name=name, artifact=artifact, package=package, root=work / name)
-            several.check(member, recipe.target, python)
             shipped.unpack(artifact, member.root)
         except RecipeError as error:
             raise RecipeError(f"models.{name}: {error}") from None
-        if (member.root / "models").is_dir():
-            raise PackError(f"models.{name}: {artifact} has several models itself: name their own packages")
+        several.check(member, recipe.target, python)
         members.append(member)
     return tuple(members)
 

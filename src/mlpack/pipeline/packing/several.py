@@ -58,7 +58,7 @@ class Together:
 
 
 def check(member: Member, target: Target, python: str) -> None:
-    """PackError unless a package can be part of one for this target."""
+    """PackError unless a package, which is unpacked, can be part of one for this target."""
     package, name = member.package, member.name
     for key, wanted in (("target", target.kind), ("arch", target.arch), ("python", python)):
         if package.get(key) != wanted:
