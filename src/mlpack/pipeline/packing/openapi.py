@@ -12,16 +12,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from mlpack.errors import PackError
 from mlpack.evaluation.data.calls import DATATYPES
-from mlpack.pipeline.packing.openapi_tasks import TaskForms, task_forms
-
-Schema = dict[str, Any]
+from mlpack.pipeline.packing.openapi_tasks import Schema, TaskForms, open_object, task_forms
 
 _JSON, _BINARY = "application/json", "application/octet-stream"
 _LENGTH = "Inference-Header-Content-Length"
@@ -198,19 +196,19 @@ def _response(description: str, schema: str) -> Schema:
 def _envelopes(settings: Mapping[str, Any], forms: TaskForms | None) -> Schema:
     """Answers that have one form whatever the model is, and those that name it."""
     name, version = {"const": settings["name"]}, {"const": settings["version"]}
-    row = _object({"name": _TEXT, "datatype": _TEXT, "shape": {"type": "array", "items": {"type": "integer", "minimum": -1}}})
+    row = open_object({"name": _TEXT, "datatype": _TEXT, "shape": {"type": "array", "items": {"type": "integer", "minimum": -1}}})
     rows = {"type": "array", "items": row}
     ready = {"type": "boolean"}
     return {
-        "Error": _object({key: {**_TEXT, "minLength": 1} for key in ("error", "error_type", "trace_id")}),
-        "ServerMetadata": _object({"name": _TEXT, "version": _TEXT, "extensions": {"type": "array", "items": _TEXT}}),
-        "Live": _object({"live": {"const": True}}),
-        "Ready": _object({"ready": ready}),
-        "ModelReady": _object({"name": name, "ready": ready}),
-        "ModelMetadata": _object(
+        "Error": open_object({key: {**_TEXT, "minLength": 1} for key in ("error", "error_type", "trace_id")}),
+        "ServerMetadata": open_object({"name": _TEXT, "version": _TEXT, "extensions": {"type": "array", "items": _TEXT}}),
+        "Live": open_object({"live": {"const": True}}),
+        "Ready": open_object({"ready": ready}),
+        "ModelReady": open_object({"name": name, "ready": ready}),
+        "ModelMetadata": open_object(
             {"name": name, "versions": {"type": "array", "items": version}, "platform": _TEXT, "inputs": rows, "outputs": rows}
         ),
-        "InferenceAnswer": _object(
+        "InferenceAnswer": open_object(
             {
                 "model_name": name,
                 "model_version": version,
@@ -234,11 +232,11 @@ def _requests(settings: Mapping[str, Any], limits: Mapping[str, int], task: Task
     if tokenizer:
         text = {"type": "array", "items": {**_TEXT, "maxLength": limits["text_chars"]}, "minItems": 1, "maxItems": limits["rows"]}
         texts = {name: _tensor(name, "BYTES", {"minItems": 1, "maxItems": 4}, text) for name in ("text", "text_pair")}
-    outputs = [_object({"name": {"const": port["name"]}, "parameters": _PARAMETERS}, ("name",)) for port in settings["outputs"]]
+    outputs = [open_object({"name": {"const": port["name"]}, "parameters": _PARAMETERS}, ("name",)) for port in settings["outputs"]]
     forms = [list(tensors.values()), *([[texts["text"]], list(texts.values())] if texts else [])]
     return {
         "InferenceRequest": {
-            **_object(
+            **open_object(
                 {
                     "id": {**_TEXT, "maxLength": limits["id_chars"]},
                     "parameters": _PARAMETERS,
@@ -264,15 +262,15 @@ def _plain(settings: Mapping[str, Any], limits: Mapping[str, int], task: TaskFor
     if settings.get("preprocess") or (settings.get("task") and task is None):
         return {"type": "object", "description": "What this package's hook or task takes."}
     lists: Schema = {"description": "Nested lists."}
-    forms = [_object({"inputs": _object({port["name"]: lists for port in settings["inputs"]})})]
+    forms = [open_object({"inputs": open_object({port["name"]: lists for port in settings["inputs"]})})]
     if settings.get("tokenizer"):
         text = {**_TEXT, "maxLength": limits["text_chars"]}
         pair = {"type": "array", "items": text, "minItems": 2, "maxItems": 2}
         many = {"type": "array", "items": {"anyOf": [text, pair]}, "minItems": 1, "maxItems": limits["rows"]}
-        forms += [_object({"text": text}), _object({"text": text, "text_pair": text}), _object({"texts": many})]
+        forms += [open_object({"text": text}), open_object({"text": text, "text_pair": text}), open_object({"texts": many})]
     taken = list(task.requests) if task is not None else []
     if features := settings.get("around", {}).get("features"):
-        taken.append(_object(dict.fromkeys(features["key"], _ENTITIES)))
+        taken.append(open_object(dict.fromkeys(features["key"], _ENTITIES)))
     keys = [form["required"] for form in taken]
     # Tensors by their names stand beside a task's own `inputs`; of texts the task's form is the one that counts.
     forms = [form for form in forms if form["required"] == ["inputs"] or form["required"] not in keys]
@@ -297,7 +295,7 @@ def _input(port: Mapping[str, Any]) -> Schema:
 def _tensor(name: str, datatype: str, shape: Schema, data: Schema) -> Schema:
     sizes = {"type": "array", "items": {"type": "integer", "minimum": 0}, **shape}
     properties = {"name": {"const": name}, "datatype": {"const": datatype}, "shape": sizes, "data": data, "parameters": _PARAMETERS}
-    return _object(properties, ("name", "datatype", "shape", "data"))
+    return open_object(properties, ("name", "datatype", "shape", "data"))
 
 
 def _output(port: Mapping[str, Any]) -> Schema:
@@ -310,16 +308,12 @@ def _output(port: Mapping[str, Any]) -> Schema:
         "data": {"type": "array", "items": value},
         "parameters": _PARAMETERS,
     }
-    return _object(properties, ("name", "datatype", "shape"))
+    return open_object(properties, ("name", "datatype", "shape"))
 
 
 def _list_of(rows: list[Schema]) -> Schema:
     """Each of these once, in any order."""
     return {"type": "array", "items": {"anyOf": rows}, "minItems": len(rows), "maxItems": len(rows)}
-
-
-def _object(properties: Schema, required: Iterable[str] | None = None) -> Schema:
-    return {"type": "object", "properties": properties, "required": list(properties if required is None else required)}
 
 
 def _ref(name: str) -> Schema:

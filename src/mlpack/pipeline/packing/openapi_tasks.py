@@ -99,12 +99,13 @@ def _top() -> Schema:
     return {"anyOf": [_whole(1), {"const": "all"}]}
 
 
-def _open(properties: Schema, required: Sequence[str] | None = None) -> Schema:
+def open_object(properties: Schema, required: Sequence[str] | None = None) -> Schema:
+    """An object with these properties, and perhaps others. `required`: their names; None: all."""
     return {"type": "object", "properties": properties, "required": list(properties if required is None else required)}
 
 
 def _closed(properties: Schema, required: Sequence[str] | None = None) -> Schema:
-    return {**_open(properties, required), "additionalProperties": False}
+    return {**open_object(properties, required), "additionalProperties": False}
 
 
 def _list(item: Schema) -> Schema:
@@ -112,25 +113,23 @@ def _list(item: Schema) -> Schema:
 
 
 def _classified(sizes: _Sizes) -> list[tuple[Schema, Schema]]:
-    label = _open({"label": _TEXT, "score": _NUMBER})
-    best = _open({"label": {"type": ["string", "null"]}, "score": {"type": ["number", "null"]}, "labels": _list(label)})
     text = sizes.text
     return [
-        ({"text": text}, best),
-        ({"text": text, "text_pair": text}, best),
-        ({"premise": text, "hypothesis": text}, best),
-        ({"texts": {"anyOf": sizes.texts()}}, _open({"results": _list(best)})),
-        ({"inputs": {"anyOf": [text, *sizes.objects(), *sizes.texts()]}}, _list(_list(label))),
+        ({"text": text}, _BEST),
+        ({"text": text, "text_pair": text}, _BEST),
+        ({"premise": text, "hypothesis": text}, _BEST),
+        ({"texts": {"anyOf": sizes.texts()}}, open_object({"results": _list(_BEST)})),
+        ({"inputs": {"anyOf": [text, *sizes.objects(), *sizes.texts()]}}, _list(_list(_LABEL))),
     ]
 
 
 def _reranked(sizes: _Sizes) -> list[tuple[Schema, Schema]]:
-    documents = sizes.list_of({"anyOf": [sizes.text, _open({"text": sizes.text})]})
-    own, place = _open({"text": _TEXT}), {"index": _PLACE}
-    result = _open({**place, "relevance_score": _NUMBER, "document": own}, ("index", "relevance_score"))
-    plain = _open({**place, "score": _NUMBER, "text": _TEXT}, ("index", "score"))
+    documents = sizes.list_of({"anyOf": [sizes.text, open_object({"text": sizes.text})]})
+    own, place = open_object({"text": _TEXT}), {"index": _PLACE}
+    result = open_object({**place, "relevance_score": _NUMBER, "document": own}, ("index", "relevance_score"))
+    plain = open_object({**place, "score": _NUMBER, "text": _TEXT}, ("index", "score"))
     return [
-        ({"query": sizes.text, "documents": documents}, _open({"results": _list(result)})),
+        ({"query": sizes.text, "documents": documents}, open_object({"results": _list(result)})),
         ({"query": sizes.text, "texts": documents}, _list(plain)),
         *_classified(sizes),
     ]
@@ -138,22 +137,22 @@ def _reranked(sizes: _Sizes) -> list[tuple[Schema, Schema]]:
 
 def _entities(sizes: _Sizes) -> list[tuple[Schema, Schema]]:
     place = {"score": _NUMBER, "word": _TEXT, "start": _PLACE, "end": _PLACE}
-    token = _open({"entity": _TEXT, "index": _PLACE, **place})
-    entities = _list({"anyOf": [_open({"entity_group": _TEXT, **place}), token]})
-    answer, texts = _open({"entities": entities}), sizes.list_of(sizes.text)
+    token = open_object({"entity": _TEXT, "index": _PLACE, **place})
+    entities = _list({"anyOf": [open_object({"entity_group": _TEXT, **place}), token]})
+    answer, texts = open_object({"entities": entities}), sizes.list_of(sizes.text)
     texts = {"anyOf": [texts, sizes.list_of(_closed({"text": sizes.text}))]}
     return [
         ({"text": sizes.text}, answer),
-        ({"texts": texts}, _open({"results": _list(answer)})),
+        ({"texts": texts}, open_object({"results": _list(answer)})),
         ({"inputs": {"anyOf": [sizes.text, *texts["anyOf"]]}}, {"anyOf": [entities, _list(entities)]}),
     ]
 
 
 def _answers(sizes: _Sizes) -> list[tuple[Schema, Schema]]:
-    span = _open({"answer": _TEXT, "score": _NUMBER, "start": _PLACE, "end": _PLACE})
+    span = open_object({"answer": _TEXT, "score": _NUMBER, "start": _PLACE, "end": _PLACE})
     spans = _list(span)
     none = {key: {"type": [schema["type"], "null"]} for key, schema in span["properties"].items()}
-    best = _open({**none, "answers": spans})
+    best = open_object({**none, "answers": spans})
     asked = _closed({"question": sizes.text, "context": sizes.text})
     bare = {"anyOf": [span, spans]}
     return [
@@ -165,56 +164,43 @@ def _answers(sizes: _Sizes) -> list[tuple[Schema, Schema]]:
 
 def _vectors(sizes: _Sizes) -> list[tuple[Schema, Schema]]:
     vector = _list(_NUMBER)
-    row = _open({"object": {"const": "embedding"}, "index": _PLACE, "embedding": {"anyOf": [vector, _TEXT]}})
-    usage = _open({"prompt_tokens": _PLACE, "total_tokens": _PLACE})
+    row = open_object({"object": {"const": "embedding"}, "index": _PLACE, "embedding": {"anyOf": [vector, _TEXT]}})
+    usage = open_object({"prompt_tokens": _PLACE, "total_tokens": _PLACE})
     texts = {"anyOf": [sizes.text, *sizes.objects(), *sizes.texts()]}
     return [
-        ({"input": texts}, _open({"object": {"const": "list"}, "data": _list(row), "model": _TEXT, "usage": usage})),
+        ({"input": texts}, open_object({"object": {"const": "list"}, "data": _list(row), "model": _TEXT, "usage": usage})),
         ({"inputs": texts}, _list(vector)),
     ]
 
 
-def _seen(one: Schema, inputs: Schema) -> Callable[[_Sizes], list[tuple[Schema, Schema]]]:
-    """Forms of a task that reads pictures. `one`: the answer to a picture; `inputs`: as Hugging Face has it."""
-    files = [_TEXT, _closed({"url": _TEXT}), _closed({"b64": _TEXT})]
-    file = {"anyOf": files, "description": "A JPEG, PNG, WebP or GIF file: base64, or a URL."}
+def _of_files(key: str, file: Schema, answer: Schema, inputs: Schema) -> Callable[[_Sizes], list[tuple[Schema, Schema]]]:
+    """Forms of a task that reads files. `key`: of one file; `answer`: to it; `inputs`: the answer as Hugging Face has it."""
 
     def forms(sizes: _Sizes) -> list[tuple[Schema, Schema]]:
         several = sizes.list_of(file)
         return [
-            ({"image": file}, one),
-            ({"images": several}, _open({"results": _list(one)})),
+            ({key: file}, answer),
+            ({f"{key}s": several}, open_object({"results": _list(answer)})),
             ({"inputs": {"anyOf": [file, several]}}, {"anyOf": [inputs, _list(inputs)]}),
         ]
 
     return forms
 
 
-def _heard(one: Schema, inputs: Schema) -> Callable[[_Sizes], list[tuple[Schema, Schema]]]:
-    """Forms of a task that reads sounds. `one`: the answer to a sound; `inputs`: as Hugging Face has it."""
-    numbers, rate = {"type": "array", "items": _NUMBER, "minItems": 1}, {"type": "integer", "minimum": 1000}
-    samples = [_open({key: numbers, "sampling_rate": rate}) for key in ("array", "raw")]
-    files = [_TEXT, _closed({"url": _TEXT}), _closed({"b64": _TEXT}), *samples]
-    file = {"anyOf": files, "description": "A WAV file (base64, or a URL), or samples of one channel."}
-
-    def forms(sizes: _Sizes) -> list[tuple[Schema, Schema]]:
-        files = sizes.list_of(file)
-        return [
-            ({"audio": file}, one),
-            ({"audios": files}, _open({"results": _list(one)})),
-            ({"inputs": {"anyOf": [file, files]}}, {"anyOf": [inputs, _list(inputs)]}),
-        ]
-
-    return forms
-
-
-_LABEL = _open({"label": _TEXT, "score": _NUMBER})
-_BEST = _open({"label": {"type": ["string", "null"]}, "score": {"type": ["number", "null"]}, "labels": _list(_LABEL)})
-_CHUNK = _open({"text": _TEXT, "timestamp": {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2}})
-_WORD = _open({"word": _TEXT, "start": _NUMBER, "end": _NUMBER})
-_TRANSCRIPT = _open({"text": _TEXT, "chunks": _list(_CHUNK), "duration": _NUMBER, "words": _list(_WORD)}, ("text",))
-_OBJECT = _open(
-    {"label": _TEXT, "score": _NUMBER, "box": _open({key: {"type": "integer"} for key in ("xmin", "ymin", "xmax", "ymax")})}
+_FILES = (_TEXT, _closed({"url": _TEXT}), _closed({"b64": _TEXT}))
+_PICTURE = {"anyOf": [*_FILES], "description": "A JPEG, PNG, WebP or GIF file: base64, or a URL."}
+_RATE = {"type": "integer", "minimum": 1000}
+_SAMPLES = [
+    open_object({key: {"type": "array", "items": _NUMBER, "minItems": 1}, "sampling_rate": _RATE}) for key in ("array", "raw")
+]
+_SOUND = {"anyOf": [*_FILES, *_SAMPLES], "description": "A WAV file (base64, or a URL), or samples of one channel."}
+_LABEL = open_object({"label": _TEXT, "score": _NUMBER})
+_BEST = open_object({"label": {"type": ["string", "null"]}, "score": {"type": ["number", "null"]}, "labels": _list(_LABEL)})
+_CHUNK = open_object({"text": _TEXT, "timestamp": {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2}})
+_WORD = open_object({"word": _TEXT, "start": _NUMBER, "end": _NUMBER})
+_TRANSCRIPT = open_object({"text": _TEXT, "chunks": _list(_CHUNK), "duration": _NUMBER, "words": _list(_WORD)}, ("text",))
+_OBJECT = open_object(
+    {"label": _TEXT, "score": _NUMBER, "box": open_object({key: {"type": "integer"} for key in ("xmin", "ymin", "xmax", "ymax")})}
 )
 _SECONDS: Schema = {"type": ["number", "null"], "minimum": 0}
 _SCORES = {"top_k": _top(), "threshold": _SCORE, "activation": _choice("softmax", "sigmoid", "none"), "truncation": _ANY}
@@ -270,25 +256,25 @@ TABLE: Mapping[str, _Row] = {
         paths={"/v1/embeddings": 0},
     ),
     "image-classification": _Row(
-        forms=_seen(_BEST, _list(_LABEL)),
+        forms=_of_files("image", _PICTURE, _BEST, _list(_LABEL)),
         parameters={key: _SCORES[key] for key in ("top_k", "threshold", "activation")},
         synonyms=_SCORED,
         paths={},
     ),
     "object-detection": _Row(
-        forms=_seen(_open({"objects": _list(_OBJECT)}), _list(_OBJECT)),
+        forms=_of_files("image", _PICTURE, open_object({"objects": _list(_OBJECT)}), _list(_OBJECT)),
         parameters={"threshold": _SCORE, "top_k": _top(), "iou": _SCORE},
         synonyms={"iou_threshold": "iou"},
         paths={},
     ),
     "audio-classification": _Row(
-        forms=_heard(_BEST, _list(_LABEL)),
+        forms=_of_files("audio", _SOUND, _BEST, _list(_LABEL)),
         parameters={key: _SCORES[key] for key in ("top_k", "threshold", "activation")},
         synonyms=_SCORED,
         paths={},
     ),
     "automatic-speech-recognition": _Row(
-        forms=_heard(_TRANSCRIPT, _TRANSCRIPT),
+        forms=_of_files("audio", _SOUND, _TRANSCRIPT, _TRANSCRIPT),
         parameters={
             "return_timestamps": {"enum": [True, False, "word", "char", None]},
             "chunk_length_s": _SECONDS,
