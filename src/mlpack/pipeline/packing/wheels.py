@@ -90,12 +90,7 @@ def resolve(requirements: Sequence[str], python: str, arch: str) -> tuple[Pin, .
 
     `python`: "3.13"; `arch`: x86_64 or arm64. ServiceError when the index cannot be reached; PackError when it has no such wheel.
     """
-    with temporary.directory("resolve") as name:
-        source, resolved = Path(name, "wanted.in"), Path(name, "found.txt")
-        source.write_text("\n".join(sorted(requirements)) + "\n")
-        command = ["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-deps", "--generate-hashes"]
-        _uv([*command, *_platform(python, arch), "--output-file", str(resolved), str(source)], f"Python {python} on {arch}")
-        return _read_pins(resolved.read_text())
+    return _resolved(requirements, ("--no-deps",), python, arch)
 
 
 def resolve_all(
@@ -114,21 +109,21 @@ def resolve_all(
         RecipeError: There is no answer.
         ServiceError: The index cannot be reached.
     """
-    with temporary.directory("resolve") as name:
-        source, bounded_by, resolved = Path(name, "wanted.in"), Path(name, "bounds.txt"), Path(name, "resolved.txt")
-        source.write_text("\n".join(sorted(requirements)) + "\n")
+    with temporary.directory("bounds") as name:
+        bounded_by = Path(name, "bounds.txt")
         bounded_by.write_text("\n".join(sorted(bounds)) + "\n")
-        command = [
-            "pip",
-            "compile",
-            "--quiet",
-            "--no-header",
-            "--no-annotate",
-            "--generate-hashes",
-            "--constraint",
-            str(bounded_by),
-        ]
-        _uv([*command, *_platform(python, arch), "--output-file", str(resolved), str(source)], "", explain)
+        return _resolved(requirements, ("--constraint", str(bounded_by)), python, arch, explain)
+
+
+def _resolved(
+    requirements: Sequence[str], options: Sequence[str], python: str, arch: str, explain: Callable[[str], str] | None = None
+) -> tuple[Pin, ...]:
+    with temporary.directory("resolve") as name:
+        source, resolved = Path(name, "wanted.in"), Path(name, "resolved.txt")
+        source.write_text("\n".join(sorted(requirements)) + "\n")
+        command = ["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--generate-hashes", *options]
+        places = ["--output-file", str(resolved), str(source)]
+        _uv([*command, *_platform(python, arch), *places], f"Python {python} on {arch}", explain)
         return _read_pins(resolved.read_text())
 
 
