@@ -22,6 +22,7 @@ from pathlib import Path
 
 from mlpack.core import digest
 from mlpack.errors import PackError
+from mlpack.pipeline.packing.runtime_part import copy
 
 VERSION = 3
 """Raised when equal wheels would give other bytes."""
@@ -123,7 +124,8 @@ def slim_unknown(installed: Path, out_dir: Path, *, slim: bool = True) -> Slimme
     for folder, name, _ in described:
         if not any(place.startswith(f"licenses/{name}/") for place in placed):  # the metadata are all that names its licence
             place = f"licenses/{name}/METADATA"
-            _copy(out_dir / "site" / folder / "METADATA", out_dir / place)
+            (out_dir / place).parent.mkdir(parents=True, exist_ok=True)
+            copy(out_dir / "site" / folder / "METADATA", out_dir / place)
             placed.add(place)
     counted: dict[str, list[int]] = {}
     for path, reason in reasons.items():
@@ -286,10 +288,4 @@ def _move(source: Path, target: Path, place: str, *, again: bool) -> None:
         raise PackError(f"{who} have a file {place} each, with different bytes: only one of them can ship")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(source, target)
-    target.chmod(0o644)
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
     target.chmod(0o644)
