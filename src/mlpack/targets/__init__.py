@@ -36,11 +36,7 @@ def _engine(_config: Any) -> tuple[str, ...]:
     return ("engine",)
 
 
-def _no_requirements(_config: Any) -> tuple[str, ...]:
-    return ()
-
-
-def _none(_config: Any) -> tuple[License, ...]:
+def _none(_config: Any) -> tuple[()]:
     return ()
 
 
@@ -84,7 +80,7 @@ class TargetKind:
     version: int = 1
     chain: Callable[[Any], Chain] = chains.cpu
     needs: Callable[[Any], tuple[str, ...]] = _engine
-    requirements: Callable[[Any], tuple[str, ...]] = _no_requirements
+    requirements: Callable[[Any], tuple[str, ...]] = _none
     settings: Callable[[Any], Mapping[str, object]] = _nothing
     licenses: Callable[[Any], tuple[License, ...]] = _none
     price: Callable[[Any, float, float | None], float | None] = prices.unknown
