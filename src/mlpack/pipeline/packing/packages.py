@@ -34,7 +34,7 @@ from mlpack.recipe import runtime_settings, tasks
 from mlpack.store import care
 from mlpack.store.local import Entry, Store
 from mlpack.targets import TARGETS, licenses, on_processor
-from mlpack.targets.format import bytecode, outside
+from mlpack.targets.format import bytecode
 from mlpack.targets.format.contents import NO_FACTS, Facts
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class Packages:
             "settings": pack.VERSION,
             **({"task": task} if task else {}),
             **further,
-            **({"weights": outside.for_directory(weights)} if weights else {}),
+            **({"weights": dataclasses.asdict(weights)} if weights else {}),
         }
         request = PackRequest(
             name=self._recipe.name,

@@ -11,7 +11,6 @@ Will not: upload anything.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -198,11 +197,6 @@ def advice(error: LimitError, contents: Contents) -> LimitError:
         f"{error}\nWithout its weights it is {largest:,} bytes smaller: `serve: {{weights: {{from: s3://bucket/prefix}}}}` keeps "
         "them outside, and each start waits for them where no cache directory has them (docs/how-to/serve-large-models.md)"
     )
-
-
-def for_directory(outside: OutsideWeights) -> dict[str, Any]:
-    """The same as plain values, for actions."""
-    return dataclasses.asdict(outside)
 
 
 def _check(size: int, outside: OutsideWeights, memory_mb: float, target: str) -> None:
