@@ -6,6 +6,7 @@ Promises:
 
 from __future__ import annotations
 
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from mlpack import __distribution__ as NAME
 from mlpack import __version__ as VERSION
 
-__all__ = ["NAME", "VERSION", "install", "version_of"]
+__all__ = ["NAME", "VERSION", "install", "normalized", "version_of"]
 
 
 def install(extra: str, prefix: Path | None = None) -> str:
@@ -29,6 +30,11 @@ def install(extra: str, prefix: Path | None = None) -> str:
     if (here / "uv-receipt.toml").is_file():
         return f"uv tool install {requirement}"
     return f"pip install {requirement}"
+
+
+def normalized(name: str) -> str:
+    """A distribution's name as indexes compare it: `python_dateutil` is `python-dateutil`."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @cache

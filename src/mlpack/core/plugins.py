@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, get_type_hints
 
+from mlpack.core.distribution import normalized
 from mlpack.errors import MlpackError, PluginError
 
 GROUPS = ("mlpack.passes", "mlpack.targets")
@@ -266,7 +267,7 @@ def _installed(_path: tuple[str, ...]) -> Mapping[str, Mapping[str, tuple[Plugin
             name, version = str(distribution.metadata["Name"]), str(distribution.version)
         except (OSError, ValueError, TypeError, AttributeError, KeyError):
             continue  # damaged, and its installer's business
-        known = re.sub(r"[-_.]+", "-", name).lower()
+        known = normalized(name)
         if known in seen:
             continue  # an older copy further down the path
         seen.add(known)

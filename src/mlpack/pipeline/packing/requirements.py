@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpack.core import digest
+from mlpack.core.distribution import normalized
 from mlpack.core.records import Recipe, Target
 from mlpack.core.text import words
 from mlpack.errors import PackError, RecipeError
@@ -293,13 +294,13 @@ def _restricted(pins: Sequence[Pin], lines: Sequence[str]) -> tuple[Pin, ...]:
 
 def _meant(name: str) -> str:
     """A question about a name that people take for another, or nothing."""
-    other = _MEANT.get(slimming.normalized(name))
+    other = _MEANT.get(normalized(name))
     return f"; is {other} meant" if other else ""
 
 
 def _split(text: str) -> tuple[str, str]:
     name, _, version = text.partition("==")
-    return slimming.normalized(name), version
+    return normalized(name), version
 
 
 def explanation(said: str, wanted: Wanted) -> str:

@@ -21,6 +21,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from mlpack.core import digest
+from mlpack.core.distribution import normalized
 from mlpack.errors import PackError
 from mlpack.pipeline.packing.runtime_part import copy
 
@@ -150,11 +151,6 @@ def contested(installed: Path) -> dict[str, list[str]]:
         if len(set(hashes.values())) > 1:
             last.setdefault(max(hashes), []).append(path)
     return dict(sorted(last.items()))
-
-
-def normalized(name: str) -> str:
-    """A distribution's name as indexes compare it: `python_dateutil` is `python-dateutil`."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _files(installed: Path) -> dict[str, int]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from mlpack.core.distribution import normalized
 from mlpack.core.files import bounded
 
 FILE_BYTES = 1 << 20
@@ -112,7 +113,7 @@ def _canonical(line: str) -> str:
     if wrong := [each for each in hashes if not _SHA256.fullmatch(each)]:
         raise ValueError(f"{text[:80]!r}: {wrong[0][:80]!r} is no sha256, and wheels are pinned by nothing else")
     name, extras, clauses, marker = match.groups()
-    name = re.sub(r"[-_.]+", "-", name).lower()
+    name = normalized(name)
     extras = ",".join(sorted(re.findall(_NAME, extras.lower())))
     ordered = ",".join(sorted(re.sub(r"\s", "", each) for each in clauses.strip("() ").split(",")))
     made = f"{name}{f'[{extras}]' if extras else ''}{ordered}{f' {marker.strip()}' if marker else ''}"
