@@ -10,7 +10,6 @@ Will not: know what a manifest is, or answer anything itself. The package does (
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import threading
@@ -23,8 +22,7 @@ from typing import Any
 
 from mlpack.core import interrupts
 from mlpack.core.files import temporary
-from mlpack.errors import PackError
-from mlpack.targets.boot.process import AROUND_VARIABLE, Means, check_arch, python_for
+from mlpack.targets.boot.process import AROUND_VARIABLE, Means, check_arch, python_for, signal_group, start
 from mlpack.targets.format.unpacking import Members, describe, extract
 
 _GRACE_S = 60.0
@@ -94,7 +92,8 @@ def answering(package: Path, order: Order, members: Members, means: Means) -> It
         command = [str(python), "-I", "-S", str(root / "bootstrap.py"), "batch", *order.words, *paths]
         env = environment(order, means, work)
         with interrupts.guarded() as guard:
-            process = _start(command, env, work / "log")
+            with (work / "log").open("wb") as log:
+                process = start(command, env, subprocess.PIPE, log)
             try:
                 try:
                     guard.let_in()
@@ -112,32 +111,15 @@ def environment(order: Order, means: Means, work: Path) -> dict[str, str]:
     return {**order.variables, **means.variables(str(work)), **real, **memory}
 
 
-def _start(command: Sequence[str], env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
-    try:
-        with log.open("wb") as stderr:
-            return subprocess.Popen(
-                command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
-            )
-    except OSError as error:
-        raise PackError(f"{command[0]} could not be started: {error}") from None
-
-
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Ask it to stop, and read on until it does: a full pipe would keep it from ending."""
     assert process.stdout is not None
     if process.returncode is None:
-        _signal(process, signal.SIGTERM)
+        signal_group(process, signal.SIGTERM)
         reader = threading.Thread(target=process.stdout.read, daemon=True)
         reader.start()
         interrupts.reap(process, _GRACE_S)
-        _signal(process, signal.SIGKILL)
+        signal_group(process, signal.SIGKILL)
         interrupts.reap(process)
         reader.join()
     process.stdout.close()
-
-
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        pass  # it has ended by itself

@@ -192,7 +192,7 @@ def running(launch: tuple[Sequence[str], Mapping[str, str] | None], call: Call) 
     command, env = launch
     with interrupts.guarded() as guard:
         with call.log.open("wb") as log:
-            process = _start(command, env, log, call)
+            process = start(command, env, log, subprocess.STDOUT, call.log.parent)
         try:
             try:
                 guard.let_in()
@@ -203,27 +203,33 @@ def running(launch: tuple[Sequence[str], Mapping[str, str] | None], call: Call) 
             _end(process)
 
 
-def _start(command: Sequence[str], env: Mapping[str, str] | None, log: IO[bytes], call: Call) -> subprocess.Popen[bytes]:
+def start(
+    command: Sequence[str],
+    env: Mapping[str, str] | None,
+    stdout: IO[bytes] | int,
+    stderr: IO[bytes] | int,
+    folder: Path | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a command in a process group of its own, without input. PackError when it cannot be started."""
     try:
         return subprocess.Popen(
-            command,
-            env=env,
-            cwd=call.log.parent,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            command, env=env, cwd=folder, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True
         )
     except OSError as error:
         raise PackError(f"{command[0]} could not be started: {error}") from None
 
 
+def signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    """Send a signal to a process of `start` and to its children."""
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        pass  # the whole group has ended
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            pass  # the whole group has ended
+        signal_group(process, number)
         interrupts.reap(process, _GRACE_S)
     interrupts.reap(process)
 
