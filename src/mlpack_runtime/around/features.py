@@ -96,9 +96,8 @@ class Features:
         for port, names in self._columns.items():
             rows = [[self._one(key, at, name, given, items, alone=alone) for name in names] for at, key in enumerate(keys)]
             made[port] = [_row(row, len(self._ports[port].shape)) for row in rows]
-        used = {name for names in self._columns.values() for name in names}
         for name, own in given.items():
-            if name not in used or name in self._ports:
+            if name not in self._datatypes or name in self._ports:
                 made.setdefault(name, _batch(own, self._ports.get(name), alone=alone))
         return made
 
