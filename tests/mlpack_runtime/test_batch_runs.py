@@ -95,6 +95,27 @@ def free(out: Path) -> None:
         path.write_text(json.dumps({"owner": "gone", "until": 0}))
 
 
+def run_at_once(place: Path, runners: int, *, items: int, **options: Any) -> None:
+    """So many runners of one manifest, which write pieces of different sizes into `place / "out"`; none of them may fail."""
+    failures: list[BaseException] = []
+
+    def work(at: int) -> None:
+        try:
+            found = manifest(place / f"m{at}.jsonl", lines(items))
+            one = runner(LocalFolder(str(place / "out"), note_of), found, Echo(), piece=1 + at, part=7, **options)
+            one.wait = lambda seconds: threading.Event().wait(0.01)
+            one.run()
+        except BaseException as error:  # noqa: BLE001 - told below
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(at,)) for at in range(runners)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 40), st.booleans()), max_size=6), st.integers(1, 4), st.integers(1, 5))
 def test_any_series_of_ends_leaves_one_result_an_item(ends: list[tuple[int, bool]], piece: int, part: int) -> None:
@@ -118,25 +139,8 @@ def test_runners_at_once_have_one_result_an_item(tmp_path: Path, monkeypatch: py
     """With claims they share the parts; where claims say nothing (clocks that differ) pieces are still written once."""
     if not claimed:
         monkeypatch.setattr(Claims, "take", lambda *_: True)
-    out, number = tmp_path / "out", 60
-    failures: list[BaseException] = []
-
-    def work(at: int) -> None:
-        try:
-            found = manifest(tmp_path / f"m{at}.jsonl", lines(number))
-            one = runner(LocalFolder(str(out), note_of), found, Echo(), piece=1 + at, threads=2, part=7)
-            one.wait = lambda seconds: threading.Event().wait(0.01)
-            one.run()
-        except BaseException as error:  # noqa: BLE001 - told below
-            failures.append(error)
-
-    threads = [threading.Thread(target=work, args=(at,)) for at in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-    check(out, number)
+    run_at_once(tmp_path, 4, items=60, threads=2)
+    check(tmp_path / "out", 60)
 
 
 def test_a_runner_that_is_to_stop_writes_what_is_answered(tmp_path: Path, folder: LocalFolder) -> None:
@@ -305,23 +309,7 @@ def test_a_file_system_without_links_has_each_result_once(tmp_path: Path, monkey
 
     monkeypatch.setattr(os, "link", link)
     monkeypatch.setattr(Claims, "take", lambda *_: True)  # all work on the same parts
-    failures: list[BaseException] = []
-
-    def work(at: int) -> None:
-        try:
-            found = manifest(tmp_path / f"m{at}.jsonl", lines(30))
-            one = runner(LocalFolder(str(tmp_path / "out"), note_of), found, Echo(), piece=1 + at, part=7)
-            one.wait = lambda seconds: threading.Event().wait(0.01)
-            one.run()
-        except BaseException as error:  # noqa: BLE001 - told below
-            failures.append(error)
-
-    threads = [threading.Thread(target=work, args=(at,)) for at in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    run_at_once(tmp_path, 3, items=30)
     check(tmp_path / "out", 30)
     assert not list((tmp_path / "out").glob(".draft*"))
 
