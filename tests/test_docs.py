@@ -136,7 +136,7 @@ def test_rooms_and_layers_of_the_page_are_those_of_the_house() -> None:
         assert f"{folder.name}/" in text
     for path in (ROOT / "src").rglob("*.py"):
         assert path.stem.startswith("__") or re.search(rf"\b{path.stem}\b", text), path
-    assert "\npipeline | registry\n" in text
+    assert "\ndeploy : pipeline : registry\n" in text
 
 
 def test_schema_does_not_offer_what_the_build_fills_in() -> None:
@@ -199,17 +199,16 @@ def test_commands_that_do_not_exist_are_found() -> None:
 
 
 FOLDERS = ("tests", "tests_slow", "src", "docs", "bench", "tools", "recipes", "sample_models", ".github")
-ROOMS = tuple(
-    path.parent.name for package in ("mlpack", "mlpack_runtime") for path in (ROOT / "src" / package).glob("*/__init__.py")
-)
+PACKAGES = tuple(ROOT / "src" / name for name in ("mlpack", "mlpack_control", "mlpack_runtime"))
+ROOMS = tuple(path.parent.name for package in PACKAGES for path in package.glob("*/__init__.py"))
 CODE_PATH = re.compile(rf"(?:{'|'.join(map(re.escape, (*FOLDERS, *ROOMS)))})/[\w./*-]*")
-DOTTED = re.compile(r"(mlpack(?:_runtime)?(?:\.\w+)+)(?:\(.*)?")
+DOTTED = re.compile(r"(mlpack(?:_runtime|_control)?(?:\.\w+)+)(?:\(.*)?")
 
 
 def leads_somewhere(words: str) -> bool:
     """Whether a path or dotted name of a page is one of the repository; true for whatever is neither."""
     if CODE_PATH.fullmatch(words):
-        places = (ROOT, ROOT / "src/mlpack", ROOT / "src/mlpack_runtime")
+        places = (ROOT, *PACKAGES)
         return "NAME" in words or any(any(place.glob(words.rstrip("/"))) for place in places)
     if (match := DOTTED.fullmatch(words)) and match[1] != "mlpack.lock":
         here, names = ROOT / "src", match[1].split(".")

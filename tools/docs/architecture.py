@@ -16,7 +16,7 @@ _GUTTER = 16
 
 
 def rooms(root: Path) -> Iterator[str]:
-    """Every folder of the three packages: the first sentence of its `__init__.py`, and the names of its modules.
+    """Every folder of the four packages: the first sentence of its `__init__.py`, and the names of its modules.
 
     The rooms of `mlpack` come in the order of its layers, the ground first, since a newcomer reads upwards.
     """
@@ -24,6 +24,7 @@ def rooms(root: Path) -> Iterator[str]:
     order = [room for line in reversed(_layers(root)) for room in line]
     yield from _package(root / "src" / "mlpack", order)
     yield from _package(root / "src" / "mlpack_build", [])
+    yield from _package(root / "src" / "mlpack_control", [])
     yield from _package(root / "src" / "mlpack_runtime", [])
     yield "```"
 

@@ -1,0 +1,1 @@
+"""What a deployment consists of, as typed nouns that renderers, prices, limits and grants are computed from"""
