@@ -41,8 +41,23 @@ AROUND_METRICS = {
 """What the line of a package with features, a cache or a log of predictions has besides, where it is known."""
 STAGE_METRICS = "MLPACK_STAGE_METRICS"
 """Whether the time of each stage is a metric of CloudWatch, too, which costs as much as any other metric: 1 or true."""
-_MORE = WORKER_METRICS | AROUND_METRICS
-_descriptions: "dict[tuple[str, ...], str]" = {}
+SLOW_METRICS = {"slow": "Count"}
+"""What a line has besides where `SLOW_MS` says after how many milliseconds an answer is slow. Counts of several minutes add up;
+percentiles do not."""
+SLOW_MS = "MLPACK_SLOW_MS"
+SERVICE = "MLPACK_SERVICE"
+"""The name of the deployment that this package is a part of. With it a line's metrics have `SERVICE_DIMENSIONS` in the place of
+`DIMENSIONS`, so that two deployments of a release are told apart. `RELEASE_METRICS` have `RELEASE_DIMENSIONS` as well: a rollout
+compares two releases by their counts."""
+RELEASE = "MLPACK_RELEASE"
+"""What tells releases of a deployment apart; without it the function's version, else the model's."""
+SERVICE_DIMENSIONS = ["service"]
+RELEASE_DIMENSIONS = ["service", "release"]
+RELEASE_METRICS = ("errors", "cold_starts", "slow")
+_MORE = WORKER_METRICS | AROUND_METRICS | SLOW_METRICS
+_descriptions: "dict[tuple[object, ...], str]" = {}
+_budgets: "dict[str, float]" = {}
+"""What `SLOW_MS` said, as a number."""
 _seconds: "dict[str, tuple[int, str]]" = {}
 """The second that was written last in a form, and what was written."""
 TRACE_HEADER = "x-trace-id"
@@ -134,6 +149,7 @@ def line(record: Record, model: "Identified", now_ms: "int | None" = None) -> st
         "trace_id": record.trace_id,
         "request_id": record.request_id,
         **identity(model),
+        **placed(model),
         "latency_ms": round(record.latency_ms, 3),
         "stages_ms": {stage: round(spent, 3) for stage, spent in record.stages_ms.items()},
         "cold_start": record.cold_start,
@@ -145,23 +161,51 @@ def line(record: Record, model: "Identified", now_ms: "int | None" = None) -> st
         **record.detail,
     }
     more = tuple(name for name in _MORE if name in record.metrics)
+    if budget := os.environ.get(SLOW_MS):
+        entry["slow"] = int(record.latency_ms > _budget_ms(budget))
+        more += ("slow",)
     if os.environ.get(STAGE_METRICS) in ("1", "true"):
         stages = {f"stage_{stage}_ms": spent for stage, spent in entry["stages_ms"].items() if not stage.startswith("load_")}
         entry.update(stages)
         more += tuple(stages)
-    described = _description(more)
-    return f'{jsontext.dumps(entry)[:-1]},"_aws":{{"Timestamp":{now_ms},"CloudWatchMetrics":[{described}]}}}}'
-
-
-def _description(more: "tuple[str, ...]") -> str:
-    """CloudWatch's description of a line with these metrics beside `METRICS`: the same for almost every line, and a third of it."""
-    text = _descriptions.get(more)
+    kind = ("service" in entry, *more)
+    text = _descriptions.get(kind)
     if text is None:
-        units = METRICS | {name: _MORE.get(name, "Milliseconds") for name in more}
-        metrics = [{"Name": name, "Unit": unit} for name, unit in units.items()]
-        text = jsontext.dumps({"Namespace": NAMESPACE, "Dimensions": [DIMENSIONS], "Metrics": metrics})
-        _descriptions[more] = text
-    return text
+        text = _descriptions[kind] = jsontext.dumps(description(METRICS | {name: _MORE.get(name, "Milliseconds") for name in more}))
+    return f'{jsontext.dumps(entry)[:-1]},"_aws":{{"Timestamp":{now_ms},"CloudWatchMetrics":{text}}}}}'
+
+
+def description(units: "Mapping[str, str]") -> "list[dict[str, Any]]":
+    """What CloudWatch is told of a line with these metrics, by name with their units: the same for almost every line, and a third
+    of it."""
+    metrics = [{"Name": name, "Unit": unit} for name, unit in units.items()]
+    if not os.environ.get(SERVICE):
+        return [{"Namespace": NAMESPACE, "Dimensions": [DIMENSIONS], "Metrics": metrics}]
+    counts = [metric for metric in metrics if metric["Name"] in RELEASE_METRICS]
+    blocks = [{"Namespace": NAMESPACE, "Dimensions": [SERVICE_DIMENSIONS], "Metrics": metrics}]
+    if counts:
+        blocks.append({"Namespace": NAMESPACE, "Dimensions": [RELEASE_DIMENSIONS], "Metrics": counts})
+    return blocks
+
+
+def placed(model: "Identified") -> "dict[str, str]":
+    """The values of `RELEASE_DIMENSIONS`, where this package is a part of a deployment."""
+    service = os.environ.get(SERVICE)
+    if not service:
+        return {}
+    release = os.environ.get(RELEASE) or os.environ.get("AWS_LAMBDA_FUNCTION_VERSION") or model.version
+    return {"service": service, "release": release}
+
+
+def _budget_ms(text: str) -> float:
+    """A budget of milliseconds. What is no number is told once, and nothing is slow then: no line is lost for that."""
+    if text not in _budgets:
+        try:
+            _budgets[text] = float(text)
+        except ValueError:
+            _budgets[text] = float("inf")
+            warn(f"{SLOW_MS} is no number of milliseconds: nothing counts as slow")
+    return _budgets[text]
 
 
 def event(model: "Identified | None", level: str, message: str, **detail: "Any") -> str:

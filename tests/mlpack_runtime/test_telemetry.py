@@ -105,6 +105,33 @@ def test_stages_are_metrics_where_that_is_asked_for(monkeypatch: pytest.MonkeyPa
     assert entry["stage_infer_ms"] == 9.877
 
 
+def test_a_deployment_has_dimensions_and_counts_by_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(telemetry.SERVICE, "m-prod")
+    monkeypatch.setenv(telemetry.SLOW_MS, "100")
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_VERSION", "7")
+    for latency_ms, slow in ((100.0, 0), (100.1, 1)):
+        entry = json.loads(telemetry.line(record(latency_ms=latency_ms), MODEL))
+        assert (entry["service"], entry["release"], entry["slow"]) == ("m-prod", "7", slow)
+    every, counts = entry["_aws"]["CloudWatchMetrics"]
+    assert every["Dimensions"] == [telemetry.SERVICE_DIMENSIONS]
+    assert {metric["Name"] for metric in every["Metrics"]} == {*telemetry.METRICS, *telemetry.SLOW_METRICS}
+    assert counts["Dimensions"] == [telemetry.RELEASE_DIMENSIONS]
+    assert {metric["Name"] for metric in counts["Metrics"]} == set(telemetry.RELEASE_METRICS)
+    assert all(type(entry[name]) is str for name in telemetry.RELEASE_DIMENSIONS)
+    monkeypatch.setenv(telemetry.RELEASE, "blue")
+    assert json.loads(telemetry.line(record(), MODEL))["release"] == "blue"
+    monkeypatch.delenv(telemetry.RELEASE)
+    monkeypatch.delenv("AWS_LAMBDA_FUNCTION_VERSION")
+    assert json.loads(telemetry.line(record(), MODEL))["release"] == MODEL.version
+
+
+def test_a_budget_that_is_no_number_costs_no_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv(telemetry.SLOW_MS, "fast")
+    lines = [json.loads(telemetry.line(record(latency_ms=1e9), MODEL)) for _ in range(3)]
+    assert [entry["slow"] for entry in lines] == [0, 0, 0]
+    assert capfd.readouterr().out.count(telemetry.SLOW_MS) == 1
+
+
 @pytest.mark.parametrize(
     ("status", "level", "errors"), [(200, "INFO", 0), (400, "WARNING", 0), (422, "WARNING", 0), (500, "ERROR", 1)]
 )

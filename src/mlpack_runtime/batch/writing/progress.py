@@ -102,16 +102,12 @@ def _line(model: "Described", about: "dict[str, Any]", piece: "Piece", counts: C
         "batch_failed": piece.failed,
         "batch_progress": round(100 * counts.done / counts.items, 3) if counts.items else 100.0,
     }
-    described = {
-        "Namespace": telemetry.NAMESPACE,
-        "Dimensions": [telemetry.DIMENSIONS],
-        "Metrics": [{"Name": name, "Unit": unit} for name, unit in METRICS.items()],
-    }
     return telemetry.event(
         model,
         "INFO",
         "batch",
         manifest=about["manifest"],
+        **telemetry.placed(model),
         **metrics,
-        _aws={"Timestamp": now_ms, "CloudWatchMetrics": [described]},
+        _aws={"Timestamp": now_ms, "CloudWatchMetrics": telemetry.description(METRICS)},
     )
