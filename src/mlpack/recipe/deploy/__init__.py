@@ -1,0 +1,1 @@
+"""The recipe's section `deploy`: its keys, and what they mean as records that need no pydantic."""
