@@ -16,11 +16,23 @@ from tests.support.serving import entrances
 from tools import parts
 
 import mlpack
+from mlpack.core.progress import Silent
+from mlpack.pipeline.packing.requirements import SUMMARY
 from mlpack.pipeline.packing.runtime_part import RuntimeRequest, assemble_runtime
-from mlpack.targets import TARGETS, Container, shipped
+from mlpack.targets import TARGETS, Container, LambdaImage, shipped
 
 SCORES = [60.0, 70.0, 80.0]
 """[1, 2, 3, 4] times the numbers 0 to 11 in four rows."""
+
+
+class Told(Silent):
+    """A progress that keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +69,27 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.record.artifact is not None
     assert result.record.artifact.size_bytes < 1.1 * max(sizes), "the engine is in it once"
     return work / "built/artifacts" / result.chosen
+
+
+def test_a_long_start_is_told_and_wheels_are_listed(tmp_path: Path) -> None:
+    rootfs = small_packages.rootfs(tmp_path / "rootfs")
+    config = LambdaImage(base=str(rootfs), memory_mb=128)
+    base = small_packages.resolve_base(str(rootfs), small_packages.HERE, tmp_path / "cache")
+    runtime, wheel = small_packages.runtime(tmp_path / "runtime", real=True), {"name": "pillow", "version": "11.0.0"}
+    (runtime / SUMMARY).parent.mkdir(exist_ok=True)
+    (runtime / SUMMARY).write_text(json.dumps({"schema": 1, "wheels": [wheel], "left_out": []}))
+    hook = "import time\n\ntime.sleep(1)\n\n\ndef preprocess(value):\n    return value\n"
+    small_packages.packed(tmp_path / "one", config, runtime, hooks={"app.py": hook}, base=base)
+    recipe = tmp_path / "shop.yaml"
+    recipe.write_text("name: shop\nmodels: {one: one/out}\ntargets: {lambda-image: {memory_mb: 128, base: rootfs}}\n")
+    told = Told()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", "")  # the base's Python is a dummy, which podman would start
+        result = mlpack.build(recipe, out=tmp_path / "built", store=tmp_path / "store", environ={}, progress=told)
+    assert "at 128 MB, and Lambda ends an initialisation after 10 s" in "".join(told.warnings)
+    assert result.chosen is not None
+    described = json.loads((tmp_path / "built/artifacts" / result.chosen / "package.json").read_bytes())
+    assert described["requirements"] == [wheel]
 
 
 def test_tritonclient_and_a_built_package(shop: Path, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from mlpack.errors import RecipeError
 from mlpack.pipeline import booting, output
 from mlpack.pipeline.outcome import BuildResult, Startup
 from mlpack.pipeline.packing import pack, several, wheels
+from mlpack.pipeline.packing.runtime_part import explain_full_disk
 from mlpack.pipeline.packing.several import Member, Together
 from mlpack.recipe.several import SeveralRecipe, load
 from mlpack.report import recording
@@ -57,7 +58,7 @@ def build(path: Path, store: Store, options: Options, console: Progress) -> Buil
 
     Raises:
         RecipeError: The recipe is wrong, or a directory in it is no build's.
-        PackError: The packages cannot be one, or it does not boot.
+        PackError: The packages cannot be one, or it does not boot, or not in the time that its platform gives.
         LimitError: It is too large for its target.
     """
     began, recipe = time.monotonic(), load(path)
@@ -120,21 +121,23 @@ def _write(
         base=base,
         cache_dir=store.root / care.BASES,
     )
-    written = TARGETS[recipe.target.kind].write(contents, recipe.target.config, folder)
-    weights = several.copy_weights(members, folder)
-    first = next(member for member in members if member.name == recipe.default)
-    (folder / pack.EVENT).write_bytes(several.event(first))
-    (folder / pack.OPENAPI).write_bytes(several.openapi_document(members, together))
-    described = {
-        "name": recipe.name,
-        "version": together.version,
-        "variant": VARIANT,
-        "python": first.package["python"],
-        "models": together.settings["models"],
-        **({"weights": weights} if weights else {}),
-        **pack.described_by(written, recipe.target),
-    }
-    return pack.finish(folder, written, described, (*written.notes, *_sizes(together), *map(outside.note, weights)))
+    with explain_full_disk(folder):
+        written = TARGETS[recipe.target.kind].write(contents, recipe.target.config, folder)
+        weights = several.copy_weights(members, folder)
+        first = next(member for member in members if member.name == recipe.default)
+        (folder / pack.EVENT).write_bytes(several.event(first))
+        (folder / pack.OPENAPI).write_bytes(several.openapi_document(members, together))
+        described = {
+            "name": recipe.name,
+            "version": together.version,
+            "variant": VARIANT,
+            "python": first.package["python"],
+            "models": together.settings["models"],
+            **({"weights": weights} if weights else {}),
+            **pack.described_by(written, recipe.target),
+            **pack.requirements_of(together.runtime),
+        }
+        return pack.finish(folder, written, described, (*written.notes, *_sizes(together), *map(outside.note, weights)))
 
 
 def _sizes(together: Together) -> tuple[str, ...]:
@@ -152,7 +155,11 @@ def _boot(folder: Path, target: Target, options: Options, console: Progress) -> 
         console.warn(f"the package was not booted: this machine is {machine.arch()}. Build on its kind to be sure")
         return None
     with console.step("boot"):
-        return booting.boot_here(folder, booting.find_programs(options.tools))
+        startup = booting.boot_here(folder, booting.find_programs(options.tools))
+        warning = booting.check_init(startup, target)
+    if warning is not None:
+        console.warn(warning)
+    return startup
 
 
 def _outcome(

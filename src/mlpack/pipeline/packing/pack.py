@@ -58,6 +58,7 @@ __all__ = [
     "lay_out",
     "pack",
     "python_of",
+    "requirements_of",
     "runtime_key",
     "runtime_request",
     "runtime_tree",
@@ -343,7 +344,7 @@ def _package(request: PackRequest, result: Written, taken: Taken | None) -> dict
         **described_by(result, request.target),
         **({"weights": taken.as_json()} if taken else {}),
         **_licences(request),
-        **_requirements(request),
+        **requirements_of(request.runtime),
     }
 
 
@@ -373,9 +374,9 @@ def _licences(request: PackRequest) -> dict[str, Any]:
     return {"licenses": [each.as_json() for each in licences]} if licences else {}
 
 
-def _requirements(request: PackRequest) -> dict[str, Any]:
-    """The wheels that the hooks brought, by name, version and licence."""
-    summary = request.runtime / SUMMARY
+def requirements_of(runtime: Path) -> dict[str, Any]:
+    """What package.json says of the wheels that the hooks brought, by name, version and licence."""
+    summary = runtime / SUMMARY
     return {"requirements": _json(summary)["wheels"]} if summary.is_file() else {}
 
 
