@@ -15,6 +15,7 @@ import os
 import sys
 from time import perf_counter_ns
 
+from mlpack_runtime import telemetry
 from mlpack_runtime.starting import AFTER_RESTORE
 
 TYPE_CHECKING = False
@@ -74,6 +75,7 @@ def renew() -> float:
         sys.modules["numpy.random"].seed()
     if "ssl" in sys.modules:
         sys.modules["ssl"].RAND_add(os.urandom(32), 32.0)
+    telemetry.reread()
     for forget in AFTER_RESTORE:
         forget()
     return (perf_counter_ns() - began) / 1e6

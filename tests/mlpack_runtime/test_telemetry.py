@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mlpack_runtime import telemetry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from mlpack_runtime.model import Model
@@ -35,6 +36,14 @@ KEYS = [
 ]
 W3C = "4bf92f3577b34da6a3ce929d0e0e4736"
 XRAY = "1-5759e988-bd862e3fe1be46a994272793"
+
+
+@pytest.fixture(autouse=True)
+def environment_read_anew() -> Iterator[None]:
+    """What a test sets is read by that test alone."""
+    telemetry.reread()
+    yield
+    telemetry.reread()
 
 
 @pytest.mark.parametrize(
@@ -96,6 +105,7 @@ def test_stages_are_metrics_where_that_is_asked_for(monkeypatch: pytest.MonkeyPa
     told = record(stages_ms=stages, metrics={"features_missing": 2, "cache_hits": 1})
     for asked, names in (("", set()), ("1", {"stage_infer_ms", "stage_features_ms"})):
         monkeypatch.setenv(telemetry.STAGE_METRICS, asked)
+        telemetry.reread()
         entry = json.loads(telemetry.line(told, MODEL))
         (block,) = entry["_aws"]["CloudWatchMetrics"]
         units = {metric["Name"]: metric["Unit"] for metric in block["Metrics"]}
@@ -119,9 +129,12 @@ def test_a_deployment_has_dimensions_and_counts_by_release(monkeypatch: pytest.M
     assert {metric["Name"] for metric in counts["Metrics"]} == set(telemetry.RELEASE_METRICS)
     assert all(type(entry[name]) is str for name in telemetry.RELEASE_DIMENSIONS)
     monkeypatch.setenv(telemetry.RELEASE, "blue")
+    assert json.loads(telemetry.line(record(), MODEL))["release"] == "7"  # it is read once
+    telemetry.reread()
     assert json.loads(telemetry.line(record(), MODEL))["release"] == "blue"
     monkeypatch.delenv(telemetry.RELEASE)
     monkeypatch.delenv("AWS_LAMBDA_FUNCTION_VERSION")
+    telemetry.reread()
     assert json.loads(telemetry.line(record(), MODEL))["release"] == MODEL.version
 
 
