@@ -63,13 +63,22 @@ class Weights:
     @property
     def hint(self) -> str:
         """The command that puts them where they are looked for, where that is a bucket."""
-        command = f"aws s3 cp weights/{self.digest} {self.source.rstrip('/')}/{self.digest}"
-        return f"put them there with `{command}`" if self.source.startswith("s3://") else "put the build's file weights/ there"
+        if self.source.startswith("s3://"):
+            return f"put them there with `aws s3 cp weights/{self.digest} {object_address(self.source, self.digest)}`"
+        return f"put the build's file weights/{self.digest} there"
 
     def span(self, index: int) -> "tuple[int, int]":
         """Where a part begins, and its bytes."""
         start = index * self.part_bytes
         return start, min(self.part_bytes, self.size_bytes - start)
+
+
+def object_address(source: str, digest: str) -> str:
+    """The address of the object with this digest, by what `from` says (`sources` has the forms)."""
+    if "{digest" in source:
+        return source.replace("{digest:2}", digest[:2]).replace("{digest}", digest)
+    path, mark, _ = source.partition("?")
+    return source if mark or path.endswith(digest) else f"{path.rstrip('/')}/{digest}"
 
 
 def _number(environment: "Mapping[str, str]", name: str, default: int, most: int) -> int:

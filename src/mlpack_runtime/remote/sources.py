@@ -13,7 +13,7 @@ Will not: verify what came. `download` does.
 from time import monotonic
 
 from mlpack_runtime.aws import AwsError, credentials, is_passing, split_uri, wire
-from mlpack_runtime.remote.manifest import WeightsError
+from mlpack_runtime.remote.manifest import WeightsError, object_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class S3Object:
         from mlpack_runtime.aws import signed
 
         try:
-            _, self._bucket, key = split_uri(_of(address, digest), "s3")
+            _, self._bucket, key = split_uri(object_address(address, digest), "s3")
             if self._bucket.startswith("arn:"):
                 raise AwsError(f"{address!r} is an ARN: name an access point by its alias, which ends in -s3alias")
             self._client = signed.S3(attempts=1)  # `download` tries again, and knows how often
@@ -80,7 +80,7 @@ class HttpObject:
 
     def __init__(self, address: str, digest: str, hint: str) -> None:
         self._hint = hint
-        self._place = _place(_of(address, digest))
+        self._place = _place(object_address(address, digest))
         scheme, host, port, path = self._place
         self.where = f"{scheme}://{credentials.host_header(host, port, scheme)}{path.partition('?')[0]}"
         self._idle: list[wire.Connection] = []
@@ -136,14 +136,6 @@ def open_source(weights: "Weights") -> "Source":
         return HttpObject(weights.source, weights.digest, weights.hint)
     shown = weights.source.partition("?")[0][:100]
     raise WeightsError(f"the weights' address is {shown!r}: s3://bucket/prefix or https://host/prefix is needed")
-
-
-def _of(address: str, digest: str) -> str:
-    """The address of the object with this digest."""
-    if "{digest" in address:
-        return address.replace("{digest:2}", digest[:2]).replace("{digest}", digest)
-    path, mark, _ = address.partition("?")
-    return address if mark or path.endswith(digest) else f"{path.rstrip('/')}/{digest}"
 
 
 def _place(address: str) -> "tuple[str, str, int, str]":
