@@ -11,6 +11,7 @@ from _thread import allocate_lock, get_ident, start_new_thread
 
 from mlpack_runtime import telemetry
 from mlpack_runtime.limits import TRACEBACK, cut
+from mlpack_runtime.starting import has_seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Watched:
             faulthandler.enable(2)
         self._done, self._thread = allocate_lock(), get_ident()
         self._done.acquire()
-        if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand") == "on-demand":  # others have 15 minutes
+        if has_seconds():
             start_new_thread(self._watch, ())
 
     def __exit__(self, kind: object, error: "BaseException | None", trace: object) -> None:

@@ -4,6 +4,7 @@ Promises: nothing here changes an answer, and what a system does not have is lef
 Will not: know models.
 """
 
+import os
 from _thread import allocate_lock, start_new_thread
 from ctypes import CDLL, c_size_t, c_void_p
 from time import perf_counter_ns
@@ -24,6 +25,14 @@ _MADV_HUGEPAGE, _MADV_NOHUGEPAGE = 14, 15
 _HUGE: "list[tuple[int, int]]" = []
 """Address and size of what is asked for in huge pages while a package loads."""
 _TOP_PAD, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -2, -3, -1  # numbers from glibc's malloc.h
+
+
+def has_seconds() -> bool:
+    """Whether Lambda ends this start after 10 s. Provisioned concurrency, snapshots and managed instances have 15 minutes, and
+    other platforms as long as their probes let them. A function that is not told its kind of start (an emulator's, say) counts as
+    on demand."""
+    environment = os.environ
+    return "AWS_LAMBDA_RUNTIME_API" in environment and environment.get("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand") == "on-demand"
 
 
 def tune_allocator() -> None:

@@ -223,6 +223,23 @@ def test_a_source_that_stays_wrong_is_told(tmp_path: Path) -> None:
     assert mended.asked == list(range(16, 100, PART))
 
 
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [
+        ("s3://b/p/", "with `aws s3 cp weights/DIGEST s3://b/p/DIGEST`"),
+        ("s3://b/{digest:2}/{digest}", "with `aws s3 cp weights/DIGEST s3://b/DI/DIGEST`"),
+        ("s3://b/DIGEST", "with `aws s3 cp weights/DIGEST s3://b/DIGEST`"),
+        ("https://host/p", "the build's file weights/DIGEST there"),
+        ("https://host/p?signature=secret", "the build's file weights/DIGEST there"),
+    ],
+)
+def test_a_hint_names_the_file_by_its_digest(source: str, place: str) -> None:
+    digest = weights_of().digest
+    told = weights_of(environment={"MLPACK_WEIGHTS": source.replace("DIGEST", digest)}).hint
+    assert told.endswith(place.replace("DIGEST", digest).replace("/DI/", f"/{digest[:2]}/"))
+    assert "secret" not in told
+
+
 def test_a_source_that_is_away_is_asked_for_some_seconds(tmp_path: Path) -> None:
     source = Memory()
     source.wrong = {0: [WeightsError("it is away", passing=True) for _ in range(50)]}
@@ -240,7 +257,11 @@ def test_a_start_that_will_be_ended_says_so_once(tmp_path: Path, monkeypatch: py
     said: list[str] = []
     download.obtain(weights_of(cache=[str(tmp_path / "none"), "memory"]), Memory(), said.append).close()
     assert said == []  # nobody ends the start of a container
-    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
+    monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1")
+    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "provisioned-concurrency")
+    download.obtain(weights_of(cache=[str(tmp_path / "none"), "memory"]), Memory(), said.append).close()
+    assert said == []  # it has 15 minutes
+    monkeypatch.delenv("AWS_LAMBDA_INITIALIZATION_TYPE")
     download.obtain(weights_of(cache=[str(tmp_path)]), Memory(), said.append).close()
     assert len(said) == 1
     assert "of 7 parts of the weights are here after 0 s; Lambda ends a start after 10 s" in said[0]

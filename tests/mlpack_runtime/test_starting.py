@@ -69,3 +69,22 @@ def test_work_beside_gives_its_value_or_its_error() -> None:
     with pytest.raises(ZeroDivisionError):
         bad.result()
     assert starting.Beside(lambda: 3).result() is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "answer"),
+    [
+        ({}, False),
+        ({"AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand"}, False),
+        ({"AWS_LAMBDA_RUNTIME_API": "h:1"}, True),
+        ({"AWS_LAMBDA_RUNTIME_API": "h:1", "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand"}, True),
+        ({"AWS_LAMBDA_RUNTIME_API": "h:1", "AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency"}, False),
+        ({"AWS_LAMBDA_RUNTIME_API": "h:1", "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}, False),
+    ],
+)
+def test_only_a_start_on_demand_has_seconds(environment: dict[str, str], answer: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_LAMBDA_RUNTIME_API", "AWS_LAMBDA_INITIALIZATION_TYPE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert starting.has_seconds() is answer

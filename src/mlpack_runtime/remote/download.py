@@ -15,6 +15,7 @@ from time import monotonic, sleep
 
 from mlpack_runtime.remote import places, sources
 from mlpack_runtime.remote.manifest import MEMORY, Weights, WeightsError
+from mlpack_runtime.starting import has_seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ class _Fetch:
         self.where = source.where
         self._began_s = monotonic()
         self._done = 0
-        self._slow = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "on-demand"
+        self._slow = not has_seconds()  # told once, and only where a start is ended
 
     def run(self, wanted: "Sequence[int]", put: "Put") -> int:
         """Fetch and write these parts; their number. Raises WeightsError, and what `put` raises."""
