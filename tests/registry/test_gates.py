@@ -108,6 +108,14 @@ def test_a_package_for_another_memory_is_held_to_its_numbers() -> None:
     assert not gate.ok
     assert "latency p95 at 512 MB is estimated (by hand: 42.0 ms), not measured" in gate.detail
     assert [gate.ok for gate in gates(True, measured=False, latency_p95_ms=50.0, accept_estimates=True)] == [True]
+    (gate,) = gates(True, measured=False, stages_ms={"infer": 40.0})
+    assert not gate.ok
+    assert "stage infer p95 at 512 MB is estimated (by hand: 31.5 ms), not measured" in gate.detail
+    for limit, ok in ((40.0, True), (20.0, False)):
+        (gate,) = gates(True, measured=False, stages_ms={"infer": limit}, accept_estimates=True)
+        assert (gate.ok, "31.5 ms, estimated (by hand)" in gate.detail) == (ok, True)
+    (gate,) = gates(True, measured=False, stages_ms={"features": 9.5})  # a wait is as long whatever the memory
+    assert gate.ok
 
 
 def test_an_alias_may_say_how_sure_a_drop_has_to_be() -> None:

@@ -128,7 +128,7 @@ def evidence(place: Place, release: Release) -> BuildRecord:
 
 def budget_gates(record: BuildRecord, policy: Policy) -> Iterator[Gate]:
     """The budgets of the alias against the chosen candidate's numbers."""
-    chosen, size = _chosen(record), _size(record)
+    chosen, size = _chosen(record), record.size_taken
     for key, limit in dataclasses.asdict(policy.budgets).items():
         if limit is None or key in ("accept_estimates", "confidence"):
             continue
@@ -144,13 +144,13 @@ def budget_gates(record: BuildRecord, policy: Policy) -> Iterator[Gate]:
             budget, guess = dataclasses.replace(budget, label=f"{budget.label} at {size.memory_mb:,} MB"), None
             value = _AT_SIZE[key](size)
             if value is not None and not size.measured:
-                yield _estimate_gate(gate, budget, limit, value, size.basis, policy)
+                yield _estimate_gate(gate, budget.label, budget.write, (value, limit, size.basis), policy)
                 continue
         if key == "accuracy_drop" and policy.budgets.confidence is not None:
             yield _sure_gate(gate, chosen, record, policy)
             continue
         if value is None and guess is not None and key in _ESTIMATED:
-            yield _estimate_gate(gate, budget, limit, _ESTIMATED[key](guess), guess.device, policy)
+            yield _estimate_gate(gate, budget.label, budget.write, (_ESTIMATED[key](guess), limit, guess.device), policy)
             continue
         if value is None:
             bound = words.limit(budget.write(limit, 3))
@@ -174,9 +174,11 @@ def _stage_gate(record: BuildRecord, stage: str, limit: float, policy: Policy) -
             f"{label} is not known, so the budget of {words.limit(words.ms(limit))} cannot be shown to hold: say budgets.stages"
         )
         return Gate(gate=gate, ok=False, detail=f"{detail} in the recipe ({policy.subject})")
-    value, size = row.p95, _size(record)
+    value, size = row.p95, record.size_taken
     if size is not None and stage not in sizing.WAITS and (slower := _slower(record, size)) > 1:
         value, label = value * slower, f"{label} at {size.memory_mb:,} MB"
+        if not size.measured:
+            return _estimate_gate(gate, label, words.ms, (value, limit, size.basis), policy)
     return _limit_gate(gate, label, value, limit, words.ms, policy)
 
 
@@ -209,17 +211,19 @@ def _sure_gate(gate: str, chosen: CandidateRecord, record: BuildRecord, policy: 
     return Gate(gate=gate, ok=high <= limit, detail=f"{sentence} {fits} the budget of {bound} ({policy.subject})")
 
 
-def _estimate_gate(gate: str, budget: _Budget, limit: float, value: float, device: str, policy: Policy) -> Gate:
-    """An estimate against a budget of the alias: it counts only where the alias accepts estimates."""
-    shown, bound = words.apart(value, limit, budget.write)
+def _estimate_gate(gate: str, label: str, write: Write, told: tuple[float, float, str], policy: Policy) -> Gate:
+    """An estimate against a budget of the alias: it counts only where the alias accepts estimates. `told`: the number, the limit,
+    and what the number rests on."""
+    value, limit, device = told
+    shown, bound = words.apart(value, limit, write)
     if not policy.budgets.accept_estimates:
         detail = (
-            f"{budget.label} is estimated ({device}: {shown}), not measured, so the budget of {bound} cannot be shown to hold; "
+            f"{label} is estimated ({device}: {shown}), not measured, so the budget of {bound} cannot be shown to hold; "
             f"a policy with --budget accept_estimates=true would count it ({policy.subject})"
         )
         return Gate(gate=gate, ok=False, detail=detail)
     outcome = "fits" if value <= limit else "exceeds"
-    detail = f"{budget.label} {shown}, estimated ({device}), {outcome} the budget of {bound} ({policy.subject})"
+    detail = f"{label} {shown}, estimated ({device}), {outcome} the budget of {bound} ({policy.subject})"
     return Gate(gate=gate, ok=value <= limit, detail=detail)
 
 
@@ -237,15 +241,6 @@ def regression_gates(live: BuildRecord, record: BuildRecord, policy: Policy) -> 
             outcome += f", which {policy.subject} lets pass"
         detail = " → ".join(diff.both(row)) + f"  {outcome}{f' ({row.why})' if row.why else ''}"
         yield Gate(gate=f"regression.{name}", ok=not worse or name not in policy.refuses, detail=detail)
-
-
-def _size(record: BuildRecord) -> SizeRecord | None:
-    """The memory that the package was built for, where its candidates were compared at another (`memory_mb: auto`): then the
-    candidate's own numbers are not those of what ships."""
-    trail = record.sizing
-    if trail is None or not trail.taken or trail.proposed_mb == COMPARED_MB:
-        return None
-    return next((size for size in trail.sizes if size.memory_mb == trail.proposed_mb), None)
 
 
 def _slower(record: BuildRecord, size: SizeRecord) -> float:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mlpack.core.sizes import COMPARED_MB
 from mlpack.report.record.candidates import CandidateRecord, MachineRecord
 from mlpack.report.record.parts import RecordPart
-from mlpack.report.record.sizes import SizingRecord
+from mlpack.report.record.sizes import SizeRecord, SizingRecord
 
 SCHEMA = 1
 """The version of the format; it is raised when a key goes away or changes its meaning."""
@@ -194,3 +195,12 @@ class BuildRecord(RecordPart):
     def chosen_candidate(self) -> CandidateRecord | None:
         """The candidate that was chosen. None where none was, or its id is not among the candidates."""
         return self.candidate(self.chosen)
+
+    @property
+    def size_taken(self) -> SizeRecord | None:
+        """The memory that the chosen package was built for, where candidates were compared at another (`memory_mb: auto`): then the
+        candidate's own numbers are not those of what ships."""
+        trail = self.sizing
+        if trail is None or not trail.taken or trail.proposed_mb == COMPARED_MB:
+            return None
+        return next((size for size in trail.sizes if size.memory_mb == trail.proposed_mb), None)
