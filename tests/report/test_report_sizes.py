@@ -12,10 +12,12 @@ from tests.support.outcomes import typical
 
 from mlpack.core.records import Budgets
 from mlpack.core.sizes import SIZES_MB, SizePoint, Sizing
+from mlpack.core.text import words
 from mlpack.decide import sizing
 from mlpack.pipeline.outcome import summarize
 from mlpack.report import report, sizes, svg, webpage
 from mlpack.report.record import files
+from mlpack.report.record.candidates import StageRecord
 from mlpack.report.recording import build_record
 from mlpack.targets import prices
 
@@ -82,12 +84,12 @@ def test_the_terminal_has_a_line_for_each_size() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "words"), [(25.0, "built for 1,769 MB"), (0.1, "none of the sizes of memory is within the budgets")]
+    ("limit", "told"), [(25.0, "built for 1,769 MB"), (0.1, "none of the sizes of memory is within the budgets")]
 )
-def test_the_sentence_says_what_was_taken_or_that_nothing_fits(limit: float, words: str) -> None:
+def test_the_sentence_says_what_was_taken_or_that_nothing_fits(limit: float, told: str) -> None:
     record = with_sizes(Budgets(latency_p95_ms=limit), taken=limit > 1)
     assert record.sizing is not None
-    assert words in sizes.sentence(record.sizing)
+    assert told in sizes.sentence(record.sizing)
 
 
 def test_the_page_draws_both_curves_and_escapes_words() -> None:
@@ -99,6 +101,41 @@ def test_the_page_draws_both_curves_and_escapes_words() -> None:
         circles = [each for each in tree.iter() if each.tag.endswith("circle")]
         assert [("estimate" in str(each.get("class"))) for each in circles] == [True, True, False, True]
         assert sum("marked" in str(each.get("class")) for each in circles) == 1
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_the_headline_has_the_numbers_of_the_memory_taken(measured: bool) -> None:
+    record = with_sizes(Budgets(), taken=True)
+    assert record.sizing is not None
+    rows = tuple(dataclasses.replace(size, measured=measured) for size in record.sizing.sizes)
+    small = rows[0]
+    record = dataclasses.replace(record, sizing=dataclasses.replace(record.sizing, proposed_mb=512, sizes=rows))
+    told = summarize(record).verdict
+    assert f"{'' if measured else 'estimated '}at 512 MB, p95 40.8 ms, cold start 415 ms" in told
+    assert f"{words.usd(small.cost_per_million_usd)} per million" in told
+    assert told.partition(" (")[2].removesuffix(")") in report.markdown(record).replace("\\", "").replace("`", "")
+    page = webpage.html(record)
+    assert "<strong>40.8 ms</strong>" in page
+    assert f"<strong>{words.usd(small.cost_per_million_usd)}</strong>" in page
+    whole = dataclasses.replace(record, sizing=dataclasses.replace(record.sizing, proposed_mb=1769))
+    assert "at 1,769 MB" not in summarize(whole).verdict  # the candidates' own numbers are those of this memory
+
+
+def test_the_page_has_the_stages_beside_their_budgets() -> None:
+    record = build_record(typical())
+    stage = StageRecord(p50=8.0, p95=9.0, n=20)
+    ones = tuple(dataclasses.replace(one, stages_ms={"infer": stage}) for one in record.candidates)
+    budgets = dataclasses.replace(record.recipe.budgets, stages_ms={"infer": 60.0})
+    record = dataclasses.replace(record, candidates=ones, recipe=dataclasses.replace(record.recipe, budgets=budgets))
+    assert "Stages of a request" not in webpage.html(build_record(typical()))
+    for text in (webpage.html(record), report.markdown(record).replace("`", "")):
+        assert "Stages of a request, p95" in text
+        assert "infer (≤ 60.0 ms)" in text
+        assert text.count("9.00 ms") >= len(ones)
+    sized = dataclasses.replace(with_sizes(Budgets(), taken=True), candidates=ones)
+    assert sized.sizing is not None
+    sized = dataclasses.replace(sized, sizing=dataclasses.replace(sized.sizing, proposed_mb=512))
+    assert "Stages of a request, p95, at 1,769 MB" in webpage.html(sized)
 
 
 def test_the_pull_request_has_the_table() -> None:

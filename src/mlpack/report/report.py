@@ -58,7 +58,7 @@ def _stages(record: BuildRecord) -> str:
     head = stages.headings(record)
     lines = [tuple(map(sinks.markdown, head)), ("---", *["---:"] * (len(head) - 1))]
     lines += [(sinks.code(name), *map(sinks.markdown, cells)) for name, *cells in rows]
-    return f"{stages.TITLE}\n\n{_joined(lines)}"
+    return f"{stages.title(record)}\n\n{_joined(lines)}"
 
 
 def _joined(rows: Iterable[Iterable[str]]) -> str:

@@ -6,11 +6,15 @@ Promises:
 
 from __future__ import annotations
 
+from mlpack.core.sizes import COMPARED_MB
 from mlpack.core.stages import STAGES
 from mlpack.core.text import words
 from mlpack.report.record import BuildRecord
 
-TITLE = "Stages of a request, p95"
+
+def title(record: BuildRecord) -> str:
+    """The table's heading: where the package was built for another memory, with the memory that its times are of."""
+    return f"Stages of a request, p95{'' if record.size_taken is None else f', at {COMPARED_MB:,} MB'}"
 
 
 def headings(record: BuildRecord) -> tuple[str, ...]:

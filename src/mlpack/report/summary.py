@@ -19,6 +19,7 @@ from mlpack.decide.budgets import WARNING
 if TYPE_CHECKING:  # `plan` says what calibrates by `calibrated`, and needs no record: making its classes takes 30 ms
     from mlpack.report.record import BuildRecord, CalibrationRecord
     from mlpack.report.record.candidates import CandidateRecord, EstimateRecord, MachineRecord
+    from mlpack.report.record.sizes import SizeRecord
 
 COLUMNS = (
     "candidate",
@@ -81,19 +82,27 @@ def verdict(record: BuildRecord) -> DecisionText:
         counts = {status_word: sum(c.status == key for c in record.candidates) for key, status_word in _STATUS.items()}
         facts = ", ".join(f"{count} {status_word}" for status_word, count in counts.items() if count)
         return DecisionText(name=name, chosen=None, facts=facts or "there was none")
-    guess = one.estimated
+    size = record.size_taken
+    guess, numbers = one.estimated if size is None else None, size or one
+    p95_ms, start_ms = (one.latency_ms.p95, one.cold_start_ms.p50) if size is None else (size.latency_p95_ms, size.cold_start_ms)
     all_facts = (
         (one.package.size_bytes, f"{words.size(one.package.size_bytes)} {one.package.kind or 'package'}"),
-        (one.latency_ms.p95, f"p95 {words.ms(one.latency_ms.p95)}"),
+        (size, size and at_size(size)),
+        (p95_ms, f"p95 {words.ms(p95_ms)}"),
         (guess, guess and f"latency {words.ms(guess.latency_ms)} {_on(guess)}"),
-        (one.cold_start_ms.p50, f"cold start {words.ms(one.cold_start_ms.p50)}"),
+        (start_ms, f"cold start {words.ms(start_ms)}"),
         (one.accuracy.value, f"{one.accuracy.metric} {words.share(one.accuracy.value)}"),
         (drop_phrase(one, confidence(record)), drop_phrase(one, confidence(record))),
-        (one.cost_per_million_usd, f"{words.usd(one.cost_per_million_usd)} per million"),
+        (numbers.cost_per_million_usd, f"{words.usd(numbers.cost_per_million_usd)} per million"),
         (guess, guess and f"{words.usd(guess.cost_per_million_usd)} per million {_on(guess)}"),
     )
     facts = ", ".join(str(text) for value, text in all_facts if value is not None)
     return DecisionText(name=name, chosen=one.id, facts=facts or "nothing was measured")
+
+
+def at_size(size: SizeRecord) -> str:
+    """Where the numbers beside it were found: the memory that a package was built for."""
+    return f"{'' if size.measured else 'estimated '}at {size.memory_mb:,} MB"
 
 
 def drop_phrase(one: CandidateRecord, sure: float) -> str | None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlpack.core.stats import Interval
 from mlpack.core.text import sinks, words
-from mlpack.report import explain, sizes, summary, svg
+from mlpack.report import explain, sizes, stages, summary, svg
 from mlpack.report.record import BudgetsRecord, BuildRecord
 from mlpack.report.record.candidates import AccuracyRecord, CandidateRecord, SearchRecord, TriedRecord
 
@@ -51,6 +51,7 @@ def html(record: BuildRecord) -> str:
         plots=_plots(record),
         sizing=record.sizing,
         sizes=sizes,
+        stages=stages,
         size_plots=[_markup(drawing) for drawing in sizes.plots(record) if drawing],
         searches=[one for one in record.candidates if one.searched is not None],
         search_plot=lambda one: _markup(_search_plot(one.id, one.search, record.recipe.budgets.accuracy_drop)),
@@ -129,14 +130,25 @@ def _cards(record: BuildRecord, verdict: summary.DecisionText) -> Sequence[tuple
     one = record.candidate(verdict.chosen)
     if one is None:
         return ()
-    guess = one.estimated
+    guess, size = one.estimated, record.size_taken
+    package = ("package", words.size(one.package.size_bytes), f"{words.size(one.package.compressed_bytes)} compressed")
+    accuracy = (_metric(one), words.share(one.accuracy.value), _drop_card(one, summary.confidence(record)))
+    if size is not None:
+        at, peak = summary.at_size(size), words.size(size.peak_memory_bytes)
+        return (
+            package,
+            ("latency p95", words.ms(size.latency_p95_ms), f"p50 {words.ms(size.latency_p50_ms)}, {at}"),
+            ("cold start", words.ms(size.cold_start_ms), at),
+            accuracy,
+            ("per million", words.usd(size.cost_per_million_usd), f"peak memory {peak}, {at}"),
+        )
     return (
-        ("package", words.size(one.package.size_bytes), f"{words.size(one.package.compressed_bytes)} compressed"),
+        package,
         ("latency p95", words.ms(one.latency_ms.p95), _p50_card(one))
         if guess is None
         else ("latency, estimated", words.ms(guess.latency_ms), f"{guess.device}, not measured"),
         ("cold start", words.ms(one.cold_start_ms.p50), f"load {words.ms(one.load_ms)}"),
-        (_metric(one), words.share(one.accuracy.value), _drop_card(one, summary.confidence(record))),
+        accuracy,
         ("per million", words.usd(one.cost_per_million_usd), f"peak memory {words.size(one.peak_memory_bytes)}")
         if guess is None
         else ("per million, estimated", words.usd(guess.cost_per_million_usd), f"{words.usd(guess.usd_per_hour)} an hour"),
