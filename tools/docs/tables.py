@@ -40,6 +40,19 @@ _SECTIONS = {
     "serve.features": "FeatureKeys",
     "serve.cache": "CacheKeys",
     "serve.log": "LogKeys",
+    "deploy": "DeployKeys",
+    "deploy.endpoint": "EndpointKeys",
+    "deploy.traffic": "TrafficKeys",
+    "deploy.slo": "SloKeys",
+    "deploy.rollout": "RolloutKeys",
+    "deploy.warm": "WarmKeys",
+    "deploy.worker": "WorkerKeys",
+    "deploy.batch": "BatchKeys",
+    "deploy.data": "RowKeys",
+    "deploy.retrain": "RetrainKeys",
+    "deploy.budget": "SpendingKeys",
+    "deploy.features": "TableKeys",
+    "deploy.log": "KeptKeys",
 }
 """The mappings of a recipe and their definitions in its schema. Passes and targets have pages of their own."""
 

@@ -148,6 +148,8 @@ class Recipe:
     accept_licenses: tuple[str, ...] = ()
     """Licences of what packages redistribute, by their names in the table of licences, that the team has agreed to."""
     search: SearchBudget = field(default_factory=SearchBudget)
+    deploy: Mapping[str, Any] | None = field(default=None, compare=False)
+    """The section of that name as it is written, checked. It is no part of what a build is."""
     positions: Positions = field(default=Positions(name="the recipe", lines={}), compare=False, repr=False)
     """Where its keys stand in its file, for what is found wrong with them later."""
 

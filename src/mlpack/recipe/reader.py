@@ -14,7 +14,6 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +26,11 @@ from mlpack.core.yaml_positions import Place, PlacedError, Problem
 from mlpack.errors import RecipeError
 from mlpack.evaluation.metrics import DEFAULT, METRICS
 from mlpack.recipe import several, tasks
+from mlpack.recipe.deploy import reading as deploy
 from mlpack.recipe.serve import checks
+from mlpack.recipe.source_kinds import SOURCES
 from mlpack.recipe.tables import Passes, Structurer, Targets, filled, tables
 from mlpack.targets import licenses, wheel_licenses
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceKind:
-    """A kind of source. `function`: `module:function` of the user's; `endings`: of a file's name, () any; else a directory."""
-
-    function: bool = False
-    endings: tuple[str, ...] | None = None
-
-
-SOURCES: Mapping[str, SourceKind] = {
-    "onnx": SourceKind(endings=()),
-    "huggingface": SourceKind(),
-    "torch": SourceKind(function=True),
-    "sklearn": SourceKind(function=True),
-    "xgboost": SourceKind(endings=(".json", ".ubj")),
-    "lightgbm": SourceKind(endings=(".txt",)),
-}
 
 
 def load(path: Path, passes: Passes | None = None, targets: Targets | None = None) -> Recipe:
@@ -173,6 +156,7 @@ class _Reader:
         self._check_metric(keys)
         self._check_serve(keys)
         self._check_accepted(keys, targets)
+        self._check_deploy(keys)
         if "budgets" in keys and (problem := _unsure(keys["budgets"])) is not None:
             self._say(("budgets", "confidence"), problem)
         if self.problems or source is None:
@@ -194,6 +178,7 @@ class _Reader:
             serve=checks.record(serve, self._root),
             tags=keys["tags"],
             accept_licenses=keys["accept_licenses"],
+            deploy=self._written.get("deploy"),
             search=SearchBudget()
             if (minutes := keys["search"].minutes) is None
             else SearchBudget(minutes=minutes or None, said=True),
@@ -332,6 +317,11 @@ class _Reader:
             if name not in names and not name.startswith(wheel_licenses.PREFIX):
                 problem = f"there is no licence {name!r} to accept{suggestion(name, names)} (known: {', '.join(names)})"
                 self._say(("accept_licenses", index), problem)
+
+    def _check_deploy(self, keys: dict[str, Any]) -> None:
+        if keys.get("deploy") is not None:
+            for place, problem in deploy.problems(keys["deploy"]):
+                self._say(("deploy", *place), problem)
 
     def _check_serve(self, keys: dict[str, Any]) -> None:
         serve = keys.get("serve")

@@ -25,6 +25,7 @@ from mlpack.core.entrypoint import suggestion
 from mlpack.core.text.quantities import MILLISECONDS, share_of
 from mlpack.recipe.branches import merged
 from mlpack.recipe.budget_keys import BudgetKeys
+from mlpack.recipe.deploy.keys import DeployKeys
 from mlpack.recipe.serve_keys import ServeKeys
 from mlpack.recipe.units import NAME, Keys, Name, Text
 
@@ -195,6 +196,7 @@ class RecipeKeys(Keys):
         default=(), description="names of the licences that the team has read and accepts, of files that a package redistributes"
     )
     tags: dict[Text, Text] = Field(default_factory=dict, description="carried into the release: service, team, env, ...")
+    deploy: DeployKeys | None = Field(default=None, description="how the package is deployed: no part of a build or of its digest")
 
 
 def field_docs(config: type) -> dict[str, str]:

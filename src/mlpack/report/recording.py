@@ -108,6 +108,7 @@ def _recipe(recipe: Recipe) -> form.RecipeRecord:
         ),
         tags=dict(sorted(recipe.tags.items())),
         search=form.SearchLimitRecord(minutes=recipe.search.minutes),
+        deploy=recipe.deploy,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from mlpack.core.sizes import COMPARED_MB
 from mlpack.report.record.candidates import CandidateRecord, MachineRecord
@@ -73,6 +74,8 @@ class RecipeRecord(RecordPart):
     """Tags that the release carries: service, team, env and the like."""
     search: SearchLimitRecord = field(default_factory=lambda: SearchLimitRecord(minutes=None))
     """The limit of searches. Records from before there were searches lack it."""
+    deploy: Mapping[str, Any] | None = None
+    """How the package is deployed, as the recipe says it; null where it says nothing. It is no part of the digest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
