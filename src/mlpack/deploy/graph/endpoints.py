@@ -49,6 +49,7 @@ class HttpApi(Node):
     timeout_ms: int
     logs: Id
     cors: Mapping[str, Any] | None = None
+    """`origins`, `methods`, `headers` (lists of texts) and `max_age_s`; also of a `FunctionUrl`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +97,7 @@ class LoadBalancer(Node):
     target: Id
     """The `TargetGroup` that gets everything; a rollout of a container changes weights between it and `other`."""
     other: Id | None = None
+    security_group: Id | None = None
     idle_timeout_s: int = 60
     access_logs: Value | None = None
 

@@ -25,7 +25,7 @@ class Parameter:
     name: str
     description: str
     default: str | None = None
-    kind: Literal["text", "texts", "number"] = "text"
+    kind: Literal["text", "texts", "number", "ami"] = "text"
 
 
 @dataclass(frozen=True, slots=True)
