@@ -31,6 +31,7 @@ MB_PER_VCPU = 1769  # AWS: "at 1,769 MB a function has the equivalent of one vCP
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _SHORT = 10_000
 """Characters of one text that is tokenized by itself. A batch starts the tokenizer's threads, but lets Python's own go on."""
+_COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # the library calls them so
 PROBE_TEXTS = ("warm", "a somewhat longer text, so that two lengths are known")
 """What a text model is asked with, alone and together, to find out whether it answers rows each by itself."""
 
@@ -101,7 +102,8 @@ class TextTokenizer:
         shape = (len(lengths), longest)
         if most is not None and shape[0] * longest > most:
             return None
-        columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+        if len(encodings) == 1 and longest == lengths[0]:  # one text, as most requests have: nothing is padded
+            return {name: tensor(getattr(encodings[0], _COLUMNS[name]), "INT64", shape) for name in names}
         tensors = {}
         for name in names:
             values: list[int] = []
@@ -109,7 +111,7 @@ class TextTokenizer:
             for encoding, length in zip(encodings, lengths, strict=True):
                 if self.pad_left:
                     values += pad * (longest - length)
-                values += getattr(encoding, columns[name])
+                values += getattr(encoding, _COLUMNS[name])
                 if not self.pad_left:
                     values += pad * (longest - length)
             tensors[name] = tensor(values, "INT64", shape)

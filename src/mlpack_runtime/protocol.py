@@ -270,7 +270,7 @@ def _wanted(value: "dict[str, Any]", known: "list[str]") -> "list[tuple[str, boo
     rows = value.get("outputs")
     if rows is None or rows == []:
         return [(name, default) for name in known]
-    if type(rows) is not list or any(type(row) is not dict for row in rows):
+    if type(rows) is not list or not {*map(type, rows)} <= {dict}:
         raise RequestError("outputs is not a list of objects with a name")
     for at, row in enumerate(rows):
         if row.get("name") not in known:
@@ -311,7 +311,7 @@ def _shape(name: str, row: "dict[str, Any]", rank: int) -> "tuple[int, ...]":
     shape = row.get("shape")
     if type(shape) is list and len(shape) > max(rank, TEXT_RANK):  # not looked at
         raise RequestError(f"input {name!r} has a shape of {len(shape)} axes; the model takes {rank}")
-    if type(shape) is not list or any(type(size) is not int or size < 0 for size in shape):
+    if type(shape) is not list or not {*map(type, shape)} <= {int} or (shape and min(shape) < 0):
         raise RequestError(f"input {name!r}: shape is {quoted(shape)}, not a list of sizes")
     return tuple(shape)
 

@@ -55,11 +55,12 @@ SERVICE_DIMENSIONS = ["service"]
 RELEASE_DIMENSIONS = ["service", "release"]
 RELEASE_METRICS = ("errors", "cold_starts", "slow")
 _MORE = WORKER_METRICS | AROUND_METRICS | SLOW_METRICS
-_descriptions: "dict[tuple[object, ...], str]" = {}
+_descriptions: "dict[tuple[str, ...], str]" = {}
 _variables: "dict[str, str]" = {}
 """What the environment said when it was asked first: reading it takes a microsecond, and a line would ask five times."""
 _budgets: "dict[str, float]" = {}
 """What `SLOW_MS` said, as a number."""
+_identities: "dict[tuple[str, str, str, str], str]" = {}
 _seconds: "dict[str, tuple[int, str]]" = {}
 """The second that was written last in a form, and what was written."""
 TRACE_HEADER = "x-trace-id"
@@ -142,39 +143,51 @@ class Clock:
 
 
 def line(record: Record, model: "Identified", now_ms: "int | None" = None) -> str:
-    """The log line: the interface's keys, the metrics' own, then CloudWatch's description of them."""
+    """The log line: the interface's keys, the metrics' own, then CloudWatch's description of them.
+
+    Written by hand where the values are numbers of ours: a third of the time of `jsontext.dumps`, and each request pays for it.
+    """
     now_ms = time_ns() // 1_000_000 if now_ms is None else now_ms
-    failed = record.status >= 500
-    entry: dict[str, Any] = {
-        "timestamp": _timestamp(now_ms),
-        "level": "ERROR" if failed else "WARNING" if record.status >= 400 else "INFO",
-        "trace_id": record.trace_id,
-        "request_id": record.request_id,
-        **identity(model),
-        **placed(model),
-        "latency_ms": round(record.latency_ms, 3),
-        "stages_ms": {stage: round(spent, 3) for stage, spent in record.stages_ms.items()},
-        "cold_start": record.cold_start,
-        "batch": record.batch,
-        "status": record.status,
-        "errors": int(failed),
-        "cold_starts": int(record.cold_start),
-        **{name: round(value, 3) for name, value in record.metrics.items()},
-        **record.detail,
-    }
-    more = tuple(name for name in _MORE if name in record.metrics)
+    failed, cold = record.status >= 500, record.cold_start
+    level = "ERROR" if failed else "WARNING" if record.status >= 400 else "INFO"
+    ids = jsontext.dumps({"trace_id": record.trace_id, "request_id": record.request_id})[1:-1]
+    stages = [(stage, round(spent, 3)) for stage, spent in record.stages_ms.items()]
+    laps = ",".join([f'"{stage}":{spent}' for stage, spent in stages])
+    text = (
+        f'{{"timestamp":"{_timestamp(now_ms)}","level":"{level}",{ids},{_identity(model)},'
+        f'"latency_ms":{round(record.latency_ms, 3)},"stages_ms":{{{laps}}},"cold_start":{"true" if cold else "false"},'
+        f'"batch":{record.batch},"status":{record.status},"errors":{failed:d},"cold_starts":{cold:d}'
+    )
+    more: tuple[str, ...] = ()
+    beside: dict[str, Any] = {}
+    if record.metrics:
+        beside.update({name: round(value, 3) for name, value in record.metrics.items()})
+        more = tuple([name for name in _MORE if name in record.metrics])
+    if record.detail:
+        beside.update(record.detail)
     if budget := _variable(SLOW_MS):
-        entry["slow"] = int(record.latency_ms > _budget_ms(budget))
+        beside["slow"] = int(record.latency_ms > _budget_ms(budget))
         more += ("slow",)
     if _variable(STAGE_METRICS) in ("1", "true"):
-        stages = {f"stage_{stage}_ms": spent for stage, spent in entry["stages_ms"].items() if not stage.startswith("load_")}
-        entry.update(stages)
-        more += tuple(stages)
-    kind = ("service" in entry, *more)
-    text = _descriptions.get(kind)
+        timed = {f"stage_{stage}_ms": spent for stage, spent in stages if not stage.startswith("load_")}
+        beside.update(timed)
+        more += tuple(timed)
+    if beside:
+        text = f"{text},{jsontext.dumps(beside)[1:-1]}"
+    described = _descriptions.get(more)
+    if described is None:
+        units = METRICS | {name: _MORE.get(name, "Milliseconds") for name in more}
+        described = _descriptions[more] = jsontext.dumps(description(units))
+    return f'{text},"_aws":{{"Timestamp":{now_ms},"CloudWatchMetrics":{described}}}}}'
+
+
+def _identity(model: "Identified") -> str:
+    """`identity` and `placed` as the inside of a JSON object: the same in each line of a package."""
+    values = (model.name, model.version, model.variant, model.target)
+    text = _identities.get(values)
     if text is None:
-        text = _descriptions[kind] = jsontext.dumps(description(METRICS | {name: _MORE.get(name, "Milliseconds") for name in more}))
-    return f'{jsontext.dumps(entry)[:-1]},"_aws":{{"Timestamp":{now_ms},"CloudWatchMetrics":{text}}}}}'
+        text = _identities[values] = jsontext.dumps({**identity(model), **placed(model)})[1:-1]
+    return text
 
 
 def description(units: "Mapping[str, str]") -> "list[dict[str, Any]]":
@@ -210,6 +223,7 @@ def reread() -> None:
     """Ask the environment anew: an instance that was made of a snapshot has its own."""
     _variables.clear()
     _descriptions.clear()
+    _identities.clear()
 
 
 def _budget_ms(text: str) -> float:

@@ -71,8 +71,9 @@ class Tensor:
         known = DATATYPES.get(datatype)
         if known is None:
             raise TensorError(f"datatype {quoted(datatype)} is not one of {', '.join(DATATYPES)}")
-        if any(type(size) is not int or size < 0 for size in shape):
-            raise TensorError(f"shape {quoted(shape)} is not a list of sizes")
+        for size in shape:  # not by `any`: its generator takes longer than all the rest
+            if type(size) is not int or size < 0:
+                raise TensorError(f"shape {quoted(shape)} is not a list of sizes")
         expected, given = count(shape) * known[1], memoryview(data).nbytes
         self.starts: list[int] | None = None
         if datatype == "BYTES":
@@ -130,7 +131,7 @@ def packed(strings: "Any") -> bytes:
 def tensor(values: "Any", datatype: str, shape: "tuple[int, ...]") -> Tensor:
     """A tensor from flat numbers or strings in row-major order. Raises TensorError when one does not fit the datatype."""
     if datatype == "BYTES":
-        if any(type(text) is not str for text in values):
+        if not {*map(type, values)} <= {str}:
             raise TensorError("a value does not fit BYTES: strings are needed")
         return Tensor(datatype, shape, packed([text.encode() for text in values]))
     try:  # not the `array` module: quicker, and importing that one imports `collections`

@@ -25,7 +25,7 @@ def texts(
     """A list of texts, at least one; without a shape each may be a pair, `[first, second]`. Raises RequestError."""
     if type(values) is list and len(values) > limits.rows:
         raise too_large("rows", "texts:", len(values), limits)
-    if type(values) is not list or any(type(text) is not str for text in values):
+    if type(values) is not list or not {*map(type, values)} <= {str}:
         if type(values) is list and shape is None and all(_is_pair(text) for text in values):
             values = of_call(values)
         else:
