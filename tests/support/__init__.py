@@ -5,6 +5,7 @@
 - `registry`: builds, places and damages for the tests of releases
 - `images`: a container registry in memory, image layouts, tars by hand
 - `serving`: packages behind Lambda's events and as workers, and the protocol's own clients to ask them
+- `rollouts`: an alias that refuses what Lambda refuses, metrics on demand, and storms
 - `services`: AWS, S3-compatible stores and a real container registry on loopback
 
 Beside them lie what many rooms use: `workshop` (a project to build), `outcomes` (results made of literals), `small_packages`
