@@ -31,6 +31,8 @@ ROLLOUTS = 4
 LOOKS = 40
 """How often a rollout looks at its release."""
 TRANSITIONS_PER_LOOK = 4
+RESULT_READS = 3
+"""How often a front door asks for a result until it is there."""
 RETRAININGS = 4
 """Trainings a month that are begun by drift or fresh data."""
 BUILD_MINUTES = 30

@@ -11,6 +11,7 @@ from mlpack.deploy.bill.use import (
     CONNECTION_REQUESTS,
     LOOKS,
     POLLS_PER_S,
+    RESULT_READS,
     RETRAININGS,
     ROLLOUTS,
     TRANSITIONS_PER_LOOK,
@@ -19,7 +20,7 @@ from mlpack.deploy.bill.use import (
 from mlpack.deploy.graph.endpoints import HttpApi, LoadBalancer, RestApi
 from mlpack.deploy.graph.machines import Build, Machine, Schedule
 from mlpack.deploy.graph.stores import Queue, Source
-from mlpack.deploy.graph.tasks import Scaling, Service
+from mlpack.deploy.graph.tasks import Scaling, Service, Task
 
 
 def gateway(node: HttpApi | RestApi, _: Use) -> Iterator[Line]:
@@ -168,22 +169,12 @@ def _sampled(use: Use) -> Iterator[Line]:
 
 
 def _results(use: Use) -> Iterator[Line]:
-    where = [str(value) for task in _environments(use) for name, value in task.items() if name == "MLPACK_RESULTS"]
-    if any("dynamodb://" in value for value in where):
-        yield Line(
-            component="storage", what="results of the workers", prices=("DynamoDB read", "DynamoDB write"),
-            how="a result and a ticket are written, each of 1 KB, and read twice",
-            per_1k_usd=2000 * (PRICES["DynamoDB read"].usd + PRICES["DynamoDB write"].usd),
-        )  # fmt: skip
-    else:
-        yield Line(
-            component="storage", what="results of the workers", prices=("S3 write", "S3 read"),
-            how="a result and a ticket are written and read twice",
-            per_1k_usd=2000 * (PRICES["S3 write"].usd + PRICES["S3 read"].usd),
-        )  # fmt: skip
-
-
-def _environments(use: Use) -> list[dict[str, object]]:
-    from mlpack.deploy.graph.tasks import Task
-
-    return [dict(task.container.environment) for task in use.graph.of(Task)]
+    told = [task.container.environment for task in use.graph.of(Task)]
+    in_table = any("dynamodb://" in repr(environment.get("MLPACK_RESULTS")) for environment in told)
+    ticket = use.front is not None and use.front.environment.get("MLPACK_MODE") == "ticket"
+    names = ("DynamoDB read", "DynamoDB write") if in_table else ("S3 read", "S3 write")
+    yield Line(
+        component="storage", what="results of the workers", prices=names,
+        how=f"a result{' and a ticket' if ticket else ''} is written once and asked for {RESULT_READS} times",
+        per_1k_usd=1000 * (RESULT_READS * PRICES[names[0]].usd + (2 if ticket else 1) * PRICES[names[1]].usd),
+    )  # fmt: skip

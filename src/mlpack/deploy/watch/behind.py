@@ -60,7 +60,7 @@ def tasks(nodes: Sequence[Node], topic: Value) -> Iterator[Alarm]:
         least = scalings[node.id].least if node.id in scalings else node.count
         if least and clusters[node.cluster].insights:
             yield Alarm(
-                id=Id(f"{node.id}Tasks"), name=f"{clusters[node.cluster].name}-{node.id.lower()}-tasks", comparison="<",
+                id=Id(f"{node.id}Tasks"), name=f"{node.name}-tasks", comparison="<",
                 threshold=float(least),
                 metric=aws("ECS/ContainerInsights", "RunningTaskCount", task_dimensions(nodes, node), "Minimum"), periods=5,
                 points=5,
@@ -71,7 +71,7 @@ def tasks(nodes: Sequence[Node], topic: Value) -> Iterator[Alarm]:
 def task_dimensions(nodes: Sequence[Node], service: TaskService) -> tuple[tuple[str, Value], ...]:
     """Of a service's metrics."""
     cluster = next(node for node in nodes if isinstance(node, Cluster) and node.id == service.cluster)
-    return (("ClusterName", cluster.name), ("ServiceName", Ref(service.id, "name")))
+    return (("ClusterName", cluster.name), ("ServiceName", service.name))
 
 
 def machines(nodes: Sequence[Node], topic: Value) -> Iterator[Alarm]:

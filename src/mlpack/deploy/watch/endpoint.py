@@ -35,6 +35,8 @@ class Program:
     prefix: str
     function: Function | None
     alias: str = "live"
+    behind: bool = False
+    """Whether a front door asks it: what callers see is watched there."""
 
     @property
     def dimensions(self) -> tuple[tuple[str, Value], ...]:
@@ -65,6 +67,9 @@ def _share(bad: str, every: str, *metrics: tuple[str, object], label: str) -> Ex
 def alarms(service: Service, program: Program, topic: Value) -> Iterator[Alarm | CompositeAlarm]:
     """All alarms of a program that answers callers."""
     slo, prefix = service.deploy.slo, program.prefix
+    if program.behind:
+        yield from _behind(service, program, topic)
+        return
     yield from burning("Errors", program, program.errors, slo.error_rate, topic)
     yield from burning("Latency", program, lambda period_s: program.share("slow", period_s), LATENCY_BUDGET, topic)
     brakes = [Id(f"{prefix}ErrorsFastShort"), Id(f"{prefix}LatencyFastShort")]
@@ -104,6 +109,26 @@ def burning(kind: str, program: Program, share: object, budget: float, topic: Va
             alarms=tuple(ids),
             description=f"{kind} use up their budget {times:g} times too fast, lately and for {long_s // 3600} h", actions=(topic,),
         )  # fmt: skip
+
+
+def _behind(service: Service, program: Program, topic: Value) -> Iterator[Alarm | CompositeAlarm]:
+    """Of workers: their errors, which a rollout of them stops at."""
+    errors, times = Id(f"{program.prefix}Errors"), BURNS[0][1]
+    limit = min(0.99, round(times * service.deploy.slo.error_rate, 6))
+    yield Alarm(
+        id=errors, name=f"{program.name}-errors", metric=program.errors(300), comparison=">", threshold=limit, periods=1, points=1,
+        description=f"More than {100 * limit:g} % of messages of 5 minutes fail", missing="notBreaching", actions=(topic,),
+    )  # fmt: skip
+    yield CompositeAlarm(
+        id=Id(f"{program.prefix}Brake"), name=f"{program.name}-brake", mode="any", alarms=(errors,), actions=(topic,),
+        description="Takes messages from workers of a release that is being rolled out",
+    )  # fmt: skip
+
+
+def slow_ms(service: Service, *, door: bool) -> float:
+    """After how many milliseconds an answer is slow: the promise, and through a queue the wait as well where none is promised."""
+    waits = door and service.deploy.slo.latency_p95_ms is None
+    return service.slo_p95_ms + (1000 * service.deploy.worker.wait_s if waits else 0.0)
 
 
 def _heartbeat(service: Service, program: Program, topic: Value) -> Iterator[Alarm]:

@@ -13,7 +13,7 @@ from mlpack.deploy.graph.watching import Dashboard, Expression, Metric, Panel
 from mlpack.deploy.service import Service
 from mlpack.deploy.watch.behind import task_dimensions
 from mlpack.deploy.watch.emitted import AROUND, aws, by_release, own
-from mlpack.deploy.watch.endpoint import Program
+from mlpack.deploy.watch.endpoint import LATENCY_BUDGET, Program, slow_ms
 from mlpack.targets.prices import LAMBDA
 
 
@@ -38,6 +38,7 @@ def _head(service: Service) -> Panel:
 
 def _answers(service: Service, program: Program) -> Iterator[Panel]:
     slo, name = service.deploy.slo, program.name
+    door = program.function is not None and service.package.kind == "worker"
     yield Panel(title=f"{name}: requests", lines=(("requests", own("errors", name, "SampleCount")),))
     crashed = () if program.function is None else (("process ended", aws("AWS/Lambda", "Errors", program.dimensions, "Sum")),)
     yield Panel(
@@ -45,10 +46,12 @@ def _answers(service: Service, program: Program) -> Iterator[Panel]:
     )  # fmt: skip
     yield Panel(title=f"{name}: share of errors", lines=(("errors", program.errors(300)),), limits=(("promised", slo.error_rate),))
     yield Panel(
-        title=f"{name}: latency", unit="ms", limits=(("promised p95", service.slo_p95_ms),),
+        title=f"{name}: latency", unit="ms", limits=(("promised p95", slow_ms(service, door=door)),),
         lines=tuple((each, own("latency_ms", name, each)) for each in ("p50", "p95", "p99")),
     )  # fmt: skip
-    yield Panel(title=f"{name}: slow answers", lines=(("slow", program.share("slow", 300)),), limits=(("promised", 0.05),))
+    yield Panel(
+        title=f"{name}: slow answers", lines=(("slow", program.share("slow", 300)),), limits=(("promised", LATENCY_BUDGET),)
+    )
     yield Panel(title=f"{name}: errors by release", lines=(("errors", by_release("errors", name)),))
     yield Panel(title=f"{name}: slow answers by release", lines=(("slow", by_release("slow", name)),))
 

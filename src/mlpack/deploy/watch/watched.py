@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from mlpack.deploy.graph.endpoints import FunctionUrl, HttpApi, LoadBalancer, RestApi, TargetGroup
-from mlpack.deploy.graph.functions import Alias, Function, Image
+from mlpack.deploy.graph.functions import Alias, Function, Image, Zip
 from mlpack.deploy.graph.stores import Topic
 from mlpack.deploy.graph.tasks import Service as TaskService
 from mlpack.deploy.graph.tasks import Task
@@ -46,13 +46,18 @@ def runs_package(node: Node) -> bool:
     return isinstance(node, Function) and (isinstance(node.code, Image) or node.code.handler in (HANDLER, DOOR_HANDLER))
 
 
+def is_door(function: Function) -> bool:
+    """Whether it is a front door."""
+    return isinstance(function.code, Zip) and function.code.handler == DOOR_HANDLER
+
+
 def _told(service: Service, node: Node) -> Node:
-    slow = f"{service.slo_p95_ms:g}"
     if isinstance(node, Function) and runs_package(node):
+        slow = f"{endpoint.slow_ms(service, door=is_door(node)):g}"
         return replace(node, environment={**node.environment, SERVICE: node.name, SLOW_MS: slow})
     if isinstance(node, Task):
         release = str(service.release.version or service.release.digest.removeprefix("sha256:")[:12])
-        environment = {RELEASE: release, **node.container.environment, SERVICE: node.family, SLOW_MS: slow}
+        environment = {RELEASE: release, **node.container.environment, SERVICE: node.family, SLOW_MS: f"{service.slo_p95_ms:g}"}
         return replace(node, container=replace(node.container, environment=environment))
     return node
 
@@ -75,4 +80,4 @@ def _programs(nodes: Sequence[Node]) -> Iterator[Program]:
         if isinstance(node, TaskService):
             task = by_id[node.task]
             assert isinstance(task, Task)
-            yield Program(task.family, str(node.id), None)
+            yield Program(task.family, str(node.id), None, behind=node.target_group is None and bool(asked))
