@@ -77,6 +77,8 @@ class Package:
     authorize: Mapping[str, Any] | None = None
     cors: Mapping[str, Any] | None = None
     document: Mapping[str, Any] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Where the registry has it: `s3_bucket`, `s3_key`, `image_uri`, `door`, ...; nothing for a build."""
 
     @property
     def environment(self) -> tuple[str, ...]:
