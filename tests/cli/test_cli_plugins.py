@@ -35,7 +35,7 @@ def test_plugins_are_listed_and_their_keys_are_in_the_schema(tmp_path: Path, mon
         schema["$defs"]["step-round-weights"]["properties"]["bits"]["description"]
         == "Bits of the significand that are kept, of 23."
     )
-    assert "acme-function" in schema["properties"]["targets"]["properties"]
+    assert "acme-function" in schema["$defs"]["RecipeKeys"]["properties"]["targets"]["properties"]
 
 
 def test_what_cannot_be_used_is_listed_and_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -520,6 +520,37 @@ def test_schema_refuses_what_an_editor_should_underline(mistake: Mistake) -> Non
     assert not jsonschema.Draft202012Validator(reader.schema()).is_valid(value)
 
 
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("name: shop\nmodels: {a: out/a, b: out/b}\ntargets: {lambda-zip: {memory_mb: 3538}}", True),
+        (
+            "name: shop\nmodels: {a: out/a}\ndefault: a\nmemory: 2GB\ntags: {team: x}\ntargets: {container: {base: rootfs}}",
+            True,
+        ),
+        ("name: shop\nmodels: {a: out/a}\ntargets: {container: null}", True),
+        ("name: shop\nmodels: {a: out/a}", False),
+        ("name: shop\nmodels: {}\ntargets: {container: null}", False),
+        ("name: shop\nmodel: {a: out/a}\ntargets: {container: null}", False),
+        ("name: shop\nmodels: {a: out/a}\nbudgets: {cold_start: 1s}\ntargets: {container: null}", False),
+        ("name: shop\nmodels: {a: out/a}\ntargets: {container: null, lambda-zip: null}", False),
+        ("name: shop\nmodels: {a: out/a}\ntargets: {container: {memory: 3}}", False),
+    ],
+)
+def test_schema_has_recipes_of_several_models(text: str, fits: bool, tmp_path: Path) -> None:
+    from mlpack.core import yaml_positions
+    from mlpack.recipe import several
+
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(text)
+    assert jsonschema.Draft202012Validator(reader.schema()).is_valid(yaml_positions.parse(text, "r").value) == fits
+    if fits:
+        several.load(recipe)
+    else:
+        with pytest.raises(RecipeError):
+            several.load(recipe)
+
+
 def test_importing_recipe_and_plan_loads_nothing_heavy() -> None:
     light = ("recipe.reader", "recipe.first", "pipeline.plan", "targets.prices", "evaluation.data.sources", "evaluation.metrics")
     modules = ", ".join(f"mlpack.{name}" for name in light)

@@ -15,7 +15,6 @@ from mlpack.evaluation.metrics import METRICS
 from mlpack.passes import PASSES, Pass
 from mlpack.pipeline.estimates.devices import DEVICES, Device
 from mlpack.recipe import reader
-from mlpack.recipe.serve.models import ModelsKeys
 from mlpack.report.record import schema
 from mlpack.targets import TARGETS, Limit, licenses
 
@@ -75,15 +74,15 @@ def build_schema() -> str:
 def recipe_keys() -> Iterator[str]:
     """Every key of a recipe outside passes and targets."""
     yield "## Keys\n"
-    yield from keys(_schema())
+    yield from keys(_schema()["$defs"]["RecipeKeys"])
     for title, name in _SECTIONS.items():
         yield f"## `{title}`\n"
         yield from keys(_schema()["$defs"][name])
 
 
 def several_keys() -> Iterator[str]:
-    """Every key of a recipe that puts built packages together, but its targets, which have a page of their own."""
-    yield from keys(ModelsKeys.model_json_schema())
+    """Every key of a recipe that puts built packages together."""
+    yield from keys(_schema()["$defs"]["ModelsKeys"])
 
 
 def metrics() -> Iterator[str]:

@@ -234,11 +234,14 @@ def keys_of(config: type, hidden: tuple[str, ...], *, documented: bool = False) 
 
 
 def json_schema(steps: Mapping[str, type[Keys]], targets: Mapping[str, type[Keys]], shorts: Mapping[str, str]) -> dict[str, Any]:
-    """The whole schema (JSON Schema 2020-12), for editors: the keys above with every pass and every target written
-    out. `shorts`: for a pass, the field that a bare value means.
+    """The whole schema (JSON Schema 2020-12), for editors: the keys above with every pass and every target written out, or those
+    of a recipe of built packages. `shorts`: for a pass, the field that a bare value means.
     """
+    from mlpack.recipe.serve.models import ModelsKeys
+
     whole = RecipeKeys.model_json_schema()
-    definitions = whole["$defs"]
+    together = ModelsKeys.model_json_schema()
+    definitions = whole.pop("$defs")
     whole["properties"]["metric"]["anyOf"].insert(0, {"type": "string", "minLength": 1})
     definitions["ServeKeys"]["properties"]["authorize"]["anyOf"].insert(0, {"type": "string", "minLength": 1})
     whole["properties"]["search"]["anyOf"] = [{"enum": ["off"]}, {"$ref": whole["properties"]["search"].pop("$ref")}]
@@ -267,7 +270,19 @@ def json_schema(steps: Mapping[str, type[Keys]], targets: Mapping[str, type[Keys
         "additionalProperties": False,
         "minProperties": 1,
     }
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | whole
+    together["properties"]["targets"] = {
+        "description": "where the models run together: one target, whose `memory_mb` is a number",
+        "type": "object",
+        "properties": placed,
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
+    together["required"].append("targets")
+    definitions |= {"RecipeKeys": whole, "ModelsKeys": together}
+    # Not if and else: an editor completes the keys of both forms as long as neither is ruled out.
+    forms = [{"$ref": "#/$defs/RecipeKeys"}, {"$ref": "#/$defs/ModelsKeys"}]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Recipe", "anyOf": forms, "$defs": definitions}
 
 
 def validated(model: type[Keys], written: dict[str, Any]) -> Keys | list[ErrorDetails]:
