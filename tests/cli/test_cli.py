@@ -114,6 +114,12 @@ def test_plan_prints_candidates_and_why(at_home: Workshop, capsys: pytest.Captur
     assert run("plan", "recipe.yaml", "--json", "--only", "int8@*") == 0
     (one,) = json.loads(capsys.readouterr().out)["candidates"]
     assert [step["name"] for step in one["steps"]] == ["simplify", "quantize", "optimize"]
+    assert "stages" not in shown
+    at_home.edit(lambda text: text + "budgets: {stages: {infer: 60ms, decode: 2.5ms}}\n")
+    assert run("plan", "recipe.yaml") == 0
+    assert "stages of a request that are measured, and held at p95: decode 2.5 ms, infer 60 ms\n" in capsys.readouterr().out
+    assert run("plan", "recipe.yaml", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["budgets"] == {"stages_ms": {"decode": 2.5, "infer": 60.0}}
 
 
 def test_a_failed_step_exits_with_3(at_home: Workshop, capsys: pytest.CaptureFixture[str]) -> None:

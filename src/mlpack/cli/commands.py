@@ -92,7 +92,8 @@ def plan(recipe: Path, only: str | None, explain: bool, as_json: bool) -> None:
                 stdout.rows(f"        {sinks.line(why)}")
         for text in filter(None, (row.why, row.search)):
             stdout.rows(f"    {sinks.line(text)}")
-    for text in (*forecast.calibration, *forecast.plugins, *forecast.requirements):
+    stages = () if forecast.stages is None else (forecast.stages,)
+    for text in (*forecast.calibration, *stages, *forecast.plugins, *forecast.requirements):
         stdout.row(text)
     return None
 

@@ -8,8 +8,8 @@ Promises:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class PlannedCandidate:
     """Its passes, and its target, that come from plug-ins, each with the plug-in."""
     requirements: str | None = None
     """What its hooks need, and the pins, in words; None where they need nothing."""
+    stages_ms: Mapping[str, float] = field(default_factory=dict)
+    """The budgets of a request's stages, which its build measures: the most milliseconds of the 95th percentile."""
 
     @property
     def summary(self) -> str:
@@ -88,6 +90,7 @@ def foresee(path: Path, store: Store, roots: tuple[Path, ...], only: str | None)
             calibration=calibration_text,
             plugins=_plugins_of(candidate),
             requirements=None if candidate.skipped else _requirements_of(planned.recipe, candidate),
+            stages_ms={} if candidate.skipped else planned.recipe.budgets.stages_ms,
         )
         rows.append(planned_candidate)
     return tuple(rows)

@@ -44,9 +44,21 @@ class PlanResult:
         """What the hooks need, and its pins, in words, by target."""
         return tuple(dict.fromkeys(each.requirements for each in self.candidates if each.requirements is not None))
 
+    @property
+    def stages_ms(self) -> Mapping[str, float]:
+        """The budgets of a request's stages that a build holds its candidates to: the most milliseconds of the 95th percentile."""
+        return next((each.stages_ms for each in self.candidates if each.stages_ms), {})
+
+    @property
+    def stages(self) -> str | None:
+        """These budgets in words; None where the recipe has none."""
+        limits = ", ".join(f"{name} {words.limit(words.ms(most))}" for name, most in self.stages_ms.items())
+        return f"stages of a request that are measured, and held at p95: {limits}" if limits else None
+
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values."""
-        return {"candidates": [each.as_json() for each in self.candidates]}
+        budgets = {"budgets": {"stages_ms": dict(self.stages_ms)}} if self.stages_ms else {}
+        return {"candidates": [each.as_json() for each in self.candidates], **budgets}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
