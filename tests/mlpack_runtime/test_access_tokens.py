@@ -334,6 +334,26 @@ def test_a_token_without_a_key_id_is_tried_with_every_key() -> None:
     assert ask(shown.tokens(), nameless.token()) == "team-a"
 
 
+@pytest.mark.parametrize(("algorithm", "most"), [("RS256", 8), ("ES256", 2)])
+def test_few_keys_are_tried_for_a_token_that_names_none(algorithm: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Key] = []
+
+    def counted(key: Key, *rest: Any) -> bool:
+        tried.append(key)
+        return verify(key, *rest)
+
+    monkeypatch.setattr("mlpack_runtime.access.tokens.verify", counted)
+    other, own = signer(algorithm, "one"), signer(algorithm, None)
+    shown = Shown(*[{**other.jwk(), "kid": f"{number}"} for number in range(most - 1)], own.jwk())
+    assert ask(shown.tokens(), own.token()) == CLAIMS["sub"]
+    assert len(tried) == most
+    shown.keys.append({**other.jwk(), "kid": "more"})
+    told = refused(shown.tokens(), own.token())
+    assert (told.status, len(tried)) == (401, most)  # refused before any is tried
+    assert f"its issuer shows {most + 1} that may have signed it, and {most} are tried for {algorithm}" in str(told)
+    assert ask(shown.tokens(), other.token({"kid": "more"})) == CLAIMS["sub"]
+
+
 def test_unknown_algorithms_keep_a_package_from_starting() -> None:
     with pytest.raises(ModelError, match="'HS256' is none of RS256"):
         Tokens({**SETTINGS, "algorithms": ["HS256"]})
