@@ -77,6 +77,14 @@ def test_a_hook_alone_is_short_and_needs_modules(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "origin",
+    ["https://*.example.com", "https://*.example.co.uk", "http://*.localhost:3000", "https://*.id.me", "https://*.shop.internal"],
+)
+def test_any_page_below_ones_own_domain_may_ask(tmp_path: Path, origin: str) -> None:
+    assert loaded(tmp_path, f"cors: {{origins: '{origin}'}}")["cors"]["origins"] == [origin]
+
+
+@pytest.mark.parametrize(
     ("serve", "said"),
     [
         ("authorize: {}", "lets nobody in"),
@@ -107,6 +115,9 @@ def test_a_hook_alone_is_short_and_needs_modules(tmp_path: Path) -> None:
         ("cors: {origins: 'null'}", "is no origin"),
         ("cors: {origins: 'https://*'}", "is no origin"),
         ("cors: {origins: 'https://a.*.example'}", "is no origin"),
+        ("cors: {origins: 'https://*.com'}", "'https://*.com' is every page below com: anybody may have a name below it"),
+        ("cors: {origins: 'http://*.CO.uk:8443'}", "every page below co.uk"),
+        ("cors: {origins: ['https://a.example', 'https://*.github.io']}", "such as https://*.example.github.io"),
         ("cors: {origins: 'https://a.example', max_age: 60}", "serve.cors.max_age"),
         ("requirements: [numpy]", "there is no hook"),
         ("requirements: [./empty.txt]\nauthorize: auth:check", "name no distribution"),

@@ -283,3 +283,32 @@ def _of_cors(keys: CorsKeys) -> Iterator[tuple[Place, str]]:
         elif not re.fullmatch(r"https?://(\*\.)?[A-Za-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?", origin):
             form = "scheme, host and perhaps port, without a path, such as https://app.example.com or https://*.example.com"
             yield ("origins",), f"{origin!r} is no origin: {form}"
+        elif (suffix := _open_suffix(origin)) is not None:
+            why = "anybody may have a name below it, and its pages could then ask: name your own domain, such as"
+            yield ("origins",), f"{origin!r} is every page below {suffix}: {why} https://*.example.{suffix}"
+
+
+_PRIVATE = ("corp", "home", "internal", "local", "localhost", "test")
+"""Names that are below no registry: RFC 6761 and 6762, ICANN's `.internal`, and those that it never gives away."""
+_SECOND = ("ac", "co", "com", "edu", "gob", "gouv", "gov", "govt", "mil", "ne", "net", "or", "org")
+"""What registries of countries sell names below (`co.uk`): always behind a label of two letters."""
+_SHARED = (
+    "amazonaws.com", "appspot.com", "azurestaticapps.net", "azurewebsites.net", "blogspot.com", "cloudfront.net", "firebaseapp.com",
+    "fly.dev", "github.io", "gitlab.io", "glitch.me", "herokuapp.com", "hf.space", "netlify.app", "ngrok-free.app", "ngrok.io",
+    "on.aws", "onrender.com", "pages.dev", "r2.dev", "run.app", "streamlit.app", "surge.sh", "vercel.app",
+    "web.app", "windows.net", "workers.dev",
+)  # fmt: skip
+"""Where anybody gets a name for nothing, of the private part of the Public Suffix List (publicsuffix.org)."""
+
+
+def _open_suffix(origin: str) -> str | None:
+    """The suffix below which an origin with a star admits names of strangers; None where it does not."""
+    _, star, rest = origin.lower().partition("*.")
+    if not star:
+        return None
+    suffix = re.sub(r":\d+$", "", rest).strip(".")
+    labels = suffix.split(".")
+    if len(labels) == 1:
+        return None if suffix in _PRIVATE else suffix
+    of_country = len(labels) == 2 and len(labels[1]) == 2 and labels[0] in _SECOND
+    return suffix if of_country or suffix in _SHARED else None
