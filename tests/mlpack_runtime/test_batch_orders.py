@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import io
 import json
 import os
 from collections.abc import Callable
@@ -250,6 +252,11 @@ def test_names_of_a_folder_come_in_any_number(place: Place) -> None:
     assert folder.note("done/0") == {"a": "b"}
     held = folder.read("done/0")
     assert held is not None
+    aged = folder.held("done/0")
+    assert aged is not None
+    assert aged[:2] == held
+    assert aged[2] is not None
+    assert -1 <= aged[2] < 60
     assert not folder.replace("done/0", b"x", '"0"')
     assert folder.replace("done/0", b"x", held[1])
     assert folder.note("done/9") is None
@@ -269,6 +276,21 @@ def test_a_folder_that_is_forbidden_says_which_rights_it_needs(word: str, is_tol
         with pytest.raises(BatchError, match=word) as caught:
             work()
         assert ("s3:ListBucket" in str(caught.value)) == is_told
+
+
+@pytest.mark.parametrize(
+    ("date", "age_s"),
+    [("Tue, 01 Dec 2026 00:02:05 GMT", 124.0), ("Tue, 01 Dec 2026 00:00:00 GMT", -1.0), ("yesterday", None), (None, None)],
+)
+def test_a_store_says_how_old_an_object_is_by_its_own_clock(date: str | None, age_s: float | None) -> None:
+    answer = {
+        "Body": io.BytesIO(b"{}"),
+        "ETag": '"e"',
+        "LastModified": datetime.datetime(2026, 12, 1, tzinfo=datetime.UTC),
+        "ResponseMetadata": {"HTTPHeaders": {} if date is None else {"date": date}},
+    }
+    folder = S3Folder(SimpleNamespace(get_object=lambda **_: answer), "results", "a")
+    assert folder.held("x") == (b"{}", '"e"', age_s)
 
 
 def test_items_of_a_maps_own_reader_are_requests(call: Callable[..., Any], place: Place) -> None:

@@ -214,17 +214,84 @@ def test_a_device_that_is_away_costs_no_item(tmp_path: Path, folder: LocalFolder
     check(tmp_path / "out")
 
 
-def test_a_claim_is_a_runners_until_its_time_is_over(folder: LocalFolder, tmp_path: Path) -> None:
+class Place:
+    """A folder whose clock is `now_s`; without `tells`, it does not say how old a file is."""
+
+    def __init__(self, folder: LocalFolder, *, tells: bool = True) -> None:
+        self._folder, self._tells = folder, tells
+        self.now_s = 1000.0
+        self._written: dict[str, float] = {}
+
+    def held(self, name: str) -> Any:
+        held = self._folder.held(name)
+        return held and (*held[:2], self.now_s - self._written[name] if self._tells else None)
+
+    def put_new(self, name: str, data: bytes) -> bool:
+        return self._noted(name, self._folder.put_new(name, data))
+
+    def replace(self, name: str, data: bytes, tag: str) -> bool:
+        return self._noted(name, self._folder.replace(name, data, tag))
+
+    def read(self, name: str) -> Any:
+        return self._folder.read(name)
+
+    def _noted(self, name: str, written: bool) -> bool:
+        if written:
+            self._written[name] = self.now_s
+        return written
+
+    def claims(self, wrong_s: float = 0.0) -> Claims:
+        """Of a runner of another machine, whose clock is wrong by so much, and whose steady one began whenever."""
+        made = Claims(self, 60, lambda: self.now_s + wrong_s, lambda: self.now_s - 7 * wrong_s)  # type: ignore[arg-type]
+        made._owner = f"{os.urandom(4).hex()} 1 2 {os.urandom(4).hex()}"
+        return made
+
+
+@pytest.mark.parametrize("skews_s", [(0, 0, 0, 0, 0, 0), (0, 7200, -7200, 86_400, 300, -300), (-400, -200, 0, 200, 400, 600)])
+def test_clocks_that_differ_kill_no_runner(folder: LocalFolder, tmp_path: Path, skews_s: tuple[float, ...]) -> None:
+    """Who had the fastest clock took every part, and each one that lost it counted as dead: after four a good item was given up."""
     (part, *_) = cut(manifest(tmp_path / "m.jsonl", lines()))
-    now = [1000.0]
-    first, second = (Claims(folder, 60, lambda: now[0]) for _ in range(2))
+    place = Place(folder)
+    runners = [place.claims(skew_s) for skew_s in skews_s]
+    owner = runners[2]
+    assert owner.take(part)
+    assert owner.deaths(part, 0) == 0
+    for _ in range(60):  # half an hour, in which its one item takes that long
+        place.now_s += 30
+        owner.keep(part)
+        assert not any(other.take(part) for other in runners if other is not owner)
+    for dead, other in enumerate([runners[0], runners[5], runners[3]], 1):
+        place.now_s += 59
+        assert not other.take(part)
+        place.now_s += 2
+        assert other.take(part)
+        assert other.deaths(part, 0) == dead  # it had not said a word for a lease
+
+
+def test_a_claim_is_judged_by_its_own_runners_lease(folder: LocalFolder, tmp_path: Path) -> None:
+    (part, *_) = cut(manifest(tmp_path / "m.jsonl", lines()))
+    place = Place(folder)
+    slow, fast = place.claims(), place.claims()
+    slow._lease_s, fast._lease_s = 600, 10
+    assert slow.take(part)
+    place.now_s += 599
+    assert not fast.take(part)
+    place.now_s += 1
+    assert fast.take(part)
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_claim_is_a_runners_until_its_time_is_over(folder: LocalFolder, tmp_path: Path, tells: bool) -> None:
+    (part, *_) = cut(manifest(tmp_path / "m.jsonl", lines()))
+    place = Place(folder, tells=tells)
+    first, second = place.claims(), place.claims()
     assert first.take(part)
     assert not second.take(part)
-    now[0] += 50
+    place.now_s += 50
     first.keep(part)
-    now[0] += 50
+    place.now_s += 50
     assert not second.take(part)
-    now[0] += 11
+    place.now_s += 11
     assert second.take(part)
     first.keep(part)
     assert second.take(part)  # as after a write whose answer was lost
@@ -248,9 +315,10 @@ def test_a_part_stays_a_runners_while_an_item_takes_long(tmp_path: Path, folder:
 
     if careful:
         for at in range(3):
-            dead = Claims(folder, 60, lambda at=at: 100.0 * at)  # type: ignore[misc]
-            assert dead.take(part)
+            dead = Claims(folder, 60)
+            assert dead.take(part), at
             dead.deaths(part, 0)
+            dead.leave(part, 0)
     one = runner(folder, manifest(tmp_path / "m.jsonl", lines()), Slow(), threads=2, part=100)
     one._claims = Claims(folder, 0.3)
     thread = threading.Thread(target=one.run)
@@ -318,6 +386,19 @@ def test_a_file_system_without_links_has_each_result_once(tmp_path: Path, monkey
     run_at_once(tmp_path, 3, items=30)
     check(tmp_path / "out", 30)
     assert not list((tmp_path / "out").glob(".draft*"))
+
+
+def test_a_files_age_is_that_of_its_folders_clock(folder: LocalFolder) -> None:
+    assert folder.held("claims/x") is None
+    assert folder.put_new("claims/x", b"{}")
+    path = Path(folder.uri) / "claims/x"
+    os.utime(path, (0, path.stat().st_mtime - 500))
+    held = folder.held("claims/x")
+    assert held is not None
+    assert held[:2] == folder.read("claims/x")
+    assert held[2] is not None
+    assert 500 <= held[2] < 560
+    assert not list(Path(folder.uri).glob(".draft*"))
 
 
 def test_drafts_of_those_who_are_gone_are_removed(tmp_path: Path) -> None:

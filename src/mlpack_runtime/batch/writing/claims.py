@@ -1,16 +1,19 @@
 """Which runner works on which part: a file each, that says until when.
 
-    {"owner": "...", "until": 1767225600.0, "done": 3000, "deaths": 1}
+    {"owner": "...", "until": 1767225600.0, "lease": 120, "done": 3000, "deaths": 1}
 
-Promises: of runners that ask at the same time one gets a part; one that has ended without a word is replaced when its time is over,
-and at once where it is known to be gone; how many have ended so at the same place is known (`deaths`). Will not: keep two from
-working on one part where clocks differ: that costs time, and no result, since pieces are written once (`pieces`).
+Promises: of runners that ask at the same time one gets a part; one that has ended without a word is replaced when it has said
+nothing for its lease, and at once where it is known to be gone; how many have ended so at the same place is known (`deaths`).
+Runners' clocks decide nothing of this: how long ago a claim was written is measured by the clock of the place where it lies. Where
+a store does not tell that, `until` counts, by the clock of whoever looks.
+Will not: keep two from working on one part, where one was stopped for longer than its lease and goes on: that costs time, and no
+result, since pieces are written once (`pieces`).
 """
 
 # ruff: noqa: PTH123 - pathlib is nothing that this runtime needs
 
 import os
-from time import time
+from time import monotonic, time
 
 from mlpack_runtime import jsontext
 
@@ -25,18 +28,25 @@ LEASE_S = 120.0
 
 
 class Claims:
-    """A runner's. `clock` in seconds since 1970."""
+    """A runner's. `clock` in seconds since 1970; `steady` in seconds since whenever."""
 
-    def __init__(self, folder: "Folder", lease_s: float = LEASE_S, clock: "Callable[[], float]" = time) -> None:
+    def __init__(
+        self,
+        folder: "Folder",
+        lease_s: float = LEASE_S,
+        clock: "Callable[[], float]" = time,
+        steady: "Callable[[], float]" = monotonic,
+    ) -> None:
         self._folder = folder
         self._lease_s = lease_s
         self.pause_s = lease_s / 6
         """How long a runner may wait between two calls of `keep`."""
         self._clock = clock
+        self._steady = steady
         # Functions are machines made of one snapshot, perhaps: then each boot has the same name, and others' processes look gone.
         process = "" if os.environ.get("AWS_LAMBDA_RUNTIME_API") else _process(os.getpid())
         self._owner = f"{process} {os.urandom(6).hex()}"
-        self._until_s = 0.0
+        self._kept_s = 0.0
         self._done: object = None
         self._deaths = 0
 
@@ -46,10 +56,10 @@ class Claims:
         self._done, self._deaths = None, 0
         if self._folder.put_new(name, self._told()):
             return True
-        held = self._folder.read(name)
+        held = self._folder.held(name)
         if held is not None and self._is_ours(held[0]):  # the answer to our write was lost on its way
             return True
-        if held is None or not self._is_over(held[0]):
+        if held is None or not self._is_over(held[0], held[2]):
             return False
         before = _value(held[0])
         if before.get("owner"):  # it was not given back
@@ -71,7 +81,7 @@ class Claims:
 
     def keep(self, part: "Part") -> None:
         """Say that we are at work still; called as often as one likes."""
-        if self._clock() >= self._until_s - self._lease_s * 2 / 3:
+        if self._steady() - self._kept_s >= self._lease_s / 3:
             self._replace(part, self._told())
 
     def give_back(self, part: "Part") -> None:
@@ -90,17 +100,22 @@ class Claims:
             self._folder.replace(self._name(part), data, held[1])
 
     def _told(self) -> bytes:
-        self._until_s = self._clock() + self._lease_s
-        told = {"owner": self._owner, "until": round(self._until_s, 3), "done": self._done, "deaths": self._deaths}
-        return jsontext.dumps(told).encode()
+        self._kept_s, until_s = self._steady(), self._clock() + self._lease_s
+        told = {"owner": self._owner, "until": round(until_s, 3), "lease": self._lease_s}
+        return jsontext.dumps({**told, "done": self._done, "deaths": self._deaths}).encode()
 
     def _is_ours(self, data: bytes) -> bool:
         return jsontext.text_of(_value(data), "owner") == self._owner
 
-    def _is_over(self, data: bytes) -> bool:
+    def _is_over(self, data: bytes, age_s: "float | None") -> bool:
         value = _value(data)
-        until_s, owner = value.get("until"), jsontext.text_of(value, "owner")
-        if not isinstance(until_s, (int, float)) or until_s <= self._clock():
+        until_s, lease_s, owner = value.get("until"), value.get("lease"), jsontext.text_of(value, "owner")
+        if not isinstance(until_s, (int, float)) or not until_s:  # no claim, or given back
+            return True
+        if age_s is None:
+            if until_s <= self._clock():
+                return True
+        elif age_s >= (lease_s if isinstance(lease_s, (int, float)) else self._lease_s):
             return True
         # A process of this very machine can be looked for.
         place, mark, rest = owner.partition(" ")

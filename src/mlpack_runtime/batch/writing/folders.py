@@ -21,6 +21,10 @@ if TYPE_CHECKING:
         def read(self, name: str) -> "tuple[bytes, str] | None":
             """(its bytes, a tag of this version); None where there is none."""
 
+        def held(self, name: str) -> "tuple[bytes, str, float | None] | None":
+            """As `read`, and for how many seconds it has been so at least, by the clock of this place; None where that is not
+            known."""
+
         def put_new(self, name: str, data: bytes, note: "dict[str, str] | None" = None) -> bool:
             """Write it; False where there is one. `note`: short texts that `note` gives back."""
 
@@ -68,10 +72,15 @@ class S3Folder:
 
     def read(self, name: str) -> "tuple[bytes, str] | None":
         """One request."""
+        held = self.held(name)
+        return None if held is None else held[:2]
 
-        def get() -> "tuple[bytes, str]":
+    def held(self, name: str) -> "tuple[bytes, str, float | None] | None":
+        """The same request, whose answer says when it was made and when the object was written, to the second."""
+
+        def get() -> "tuple[bytes, str, float | None]":
             answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)
-            return bytes(answer["Body"].read()), str(answer["ETag"])
+            return bytes(answer["Body"].read()), str(answer["ETag"]), _age_s(answer)
 
         return self._call(get, promises.ABSENT)  # type: ignore[no-any-return]  # what `get` returns, or None
 
@@ -126,3 +135,14 @@ class S3Folder:
     def _failure(self, error: Exception) -> BatchError:
         why = _RIGHTS if aws.code(error) in _FORBIDDEN else ""
         return BatchError(f"{self.uri}: {aws.told(error)}{why}", 4)
+
+
+def _age_s(answer: "Any") -> "float | None":
+    """How old an object is at least; both times are the store's and in whole seconds."""
+    from email.utils import parsedate_to_datetime
+
+    try:
+        asked = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        return float((asked - answer["LastModified"]).total_seconds()) - 1
+    except (KeyError, ValueError, TypeError):  # no such header, or one that is no time
+        return None
