@@ -107,6 +107,27 @@ def test_files_go_on_as_base64(frontdoor: Any, door: Doors, serve: Serve, tmp_pa
     assert (refused["statusCode"], "not JSON" in refused["body"]) == (400, True)
 
 
+def test_sounds_go_on_as_base64(frontdoor: Any, door: Doors, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b"RIFF\x2e\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x80>\0\0\0}\0\0\2\0\x10\0data\2\0\0\0\1\0"
+    text = base64.b64encode(data).decode()
+    form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + data + b"\r\n"
+    field = b'--x\r\nContent-Disposition: form-data; name="top_k"\r\n\r\n3\r\n'
+    monkeypatch.setenv("MLPACK_MODEL_DIR", str(described(tmp_path / "sounds", task={"name": "audio-classification", "sound": {}})))
+    types = ("audio/wav", "audio/x-wav; codecs=1", "application/octet-stream", "application/x-www-form-urlencoded")
+    server = serve(*[answered(b'{"label":"dog"}')] * (len(types) + 2))
+    made = door(server.url)
+    sent = [event(text, content_type=each) for each in types]
+    sent.append(event(base64.b64encode(form + field + b"--x--").decode(), content_type="multipart/form-data; boundary=x"))
+    sent.append(event(base64.b64encode(json.dumps({"audio": text}).encode()).decode()))
+    for one in sent:
+        answer = frontdoor.respond(made, one | {"isBase64Encoded": True}, Context())[1]
+        assert (answer["statusCode"], answer["body"]) == (200, '{"label":"dog"}')
+    got = [json.loads(asked.partition(b"\r\n\r\n")[2]) for asked in server.requests]
+    assert got == [{"audio": text}] * len(types) + [{"audio": text, "top_k": 3}, {"audio": text}]
+    refused = frontdoor.respond(made, event("iVBORw0KGgo=", content_type="image/png") | {"isBase64Encoded": True}, Context())[1]
+    assert (refused["statusCode"], "takes a sound" in refused["body"]) == (400, True)
+
+
 def test_events_of_other_services_are_refused_with_what_to_do(frontdoor: Any, door: Doors, serve: Serve) -> None:
     """An answer of status 400 would be a success to them: SQS, say, would delete its messages."""
     server = serve(answered(b'{"outputs":[]}'))
