@@ -28,16 +28,25 @@ class PolicyError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """How large the share of a metric may be: `limit`, or the other version's share in the same minutes and `margin`."""
+    """How large the share of a metric may be: `limit`, or the other version's share in the same minutes and `margin`.
+
+    `counted_by`: who must have counted it; nobody is as `SOURCES` says. Workers have no platform that counts a version's errors.
+    """
 
     metric: str
     limit: float
     margin: float
+    counted_by: tuple[str, ...] = ()
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Who must have counted it."""
-        return SOURCES.get(self.metric, GUARD_SOURCES)
+        return self.counted_by or SOURCES.get(self.metric, GUARD_SOURCES)
+
+    def json(self) -> dict[str, Any]:
+        """As JSON, without the metric."""
+        sources = {"sources": list(self.counted_by)} if self.counted_by else {}
+        return {"limit": self.limit, "margin": self.margin, **sources}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +77,7 @@ class Policy:
 
     def json(self) -> dict[str, Any]:
         """As JSON."""
-        rules = {rule.metric: {"limit": rule.limit, "margin": rule.margin} for rule in self.rules}
+        rules = {rule.metric: rule.json() for rule in self.rules}
         return asdict(self) | {"steps": list(self.steps), "bake_s": list(self.bake_s), "rules": rules}
 
     @classmethod
@@ -174,11 +183,11 @@ def _wholes(value: Any, key: str, least: int) -> tuple[int, ...]:
 
 def _rule(metric: str, value: Any) -> Rule:
     given = _object(value, f"rules.{metric}")
-    limit, margin = given.get("limit"), given.get("margin", 0.0)
-    if (
-        given.keys() - {"limit", "margin"}
-        or not (is_number(limit) and is_number(margin))
-        or not (0 < limit < 1 and 0 <= margin < 1)
-    ):
+    limit, margin, sources = given.get("limit"), given.get("margin", 0.0), given.get("sources", ())
+    if unknown := sorted(given.keys() - {"limit", "margin", "sources"}, key=str):
+        raise PolicyError(f"rules.{metric}: {unknown[0]!r} is none of its keys: limit, margin, sources")
+    if not (is_number(limit) and is_number(margin)) or not (0 < limit < 1 and 0 <= margin < 1):
         raise PolicyError(f"rules.{metric}: limit and margin are shares between 0 and 1")
-    return Rule(metric=metric, limit=limit, margin=margin)
+    if not isinstance(sources, (list, tuple)) or not all(isinstance(source, str) for source in sources):
+        raise PolicyError(f"rules.{metric}: sources are a list of names")
+    return Rule(metric=metric, limit=limit, margin=margin, counted_by=tuple(sources))

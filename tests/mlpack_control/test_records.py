@@ -12,9 +12,17 @@ from mlpack_control import Policy, PolicyError, State
 
 
 def test_a_policy_is_read_as_it_is_written() -> None:
-    policy = Policy.of({"steps": [10, 100], "bake_s": 60, "rules": {"slow": {"limit": 0.05}}, "provisioned": 2})
+    policy = Policy.of(
+        {
+            "steps": [10, 100],
+            "bake_s": 60,
+            "rules": {"slow": {"limit": 0.05}, "errors": {"limit": 0.1, "sources": ["package"]}},
+            "provisioned": 2,
+        }
+    )
     assert Policy.of(policy.json()) == policy
     assert (policy.bake_s, policy.rules[0].sources) == ((60,), ("package",))
+    assert policy.rules[1].sources == ("package",)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +42,9 @@ def test_a_policy_is_read_as_it_is_written() -> None:
         ({"rules": {}}, "empty"),
         ({"rules": {"errors": {"limit": 0}}}, "errors"),
         ({"rules": {"errors": {"limit": 0.1, "magin": 0.1}}}, "errors"),
+        ({"rules": {"errors": {"limit": 0.1, "sources": "package"}}}, "sources"),
+        ({"rules": {"errors": {"limit": 0.1, "sources": [1]}}}, "sources"),
+        ({"rules": {"errors": 1}}, "object"),
         ({"look_s": 0}, "look_s"),
         ({"give_up_s": 1.5}, "give_up_s"),
         ({"provisioned": -1}, "provisioned"),

@@ -19,6 +19,7 @@ WILDCARDS: Mapping[str, str] = {
     "xray:PutTraceSegments": "X-Ray knows no resources for segments",
     "xray:PutTelemetryRecords": "X-Ray knows no resources for its own records",
     "ecr:GetAuthorizationToken": "a token is of a registry, which has no ARN",
+    "cloudwatch:DescribeAlarms": "CloudWatch lists composite alarms only for the whole account",
     "cloudwatch:GetMetricData": "CloudWatch knows no resources for reading metrics",
 }
 """Actions that are granted for `*`, and why."""
@@ -140,14 +141,14 @@ def _is_table(results: Value) -> bool:
 
 
 def controller(*, function: Value, alias: Value, registry: Value | None = None) -> tuple[Grant, ...]:
-    """What moves a rollout: it publishes a version of one function and moves its alias. `function`, `alias`: their ARNs;
-    `registry`: the table of releases."""
+    """What moves a rollout: it publishes a version of one function, whose code the stack brought, and moves its alias.
+    `function`, `alias`: their ARNs; `registry`: the table of releases."""
     versions = Joined((function, ":*"))
     grants = [
         Grant(
-            actions=("lambda:GetFunctionConfiguration", "lambda:PublishVersion", "lambda:UpdateFunctionCode"),
-            resources=(function,),
-            why="puts a release's code into the function and publishes a version of it",
+            actions=("lambda:GetFunction", "lambda:GetFunctionConfiguration", "lambda:PublishVersion"),
+            resources=(function, versions),
+            why="sees that the function has the release's code, and publishes a version of it",
         ),
         Grant(actions=("lambda:GetAlias", "lambda:UpdateAlias"), resources=(function, alias), why="reads and moves the alias"),
         Grant(
@@ -157,10 +158,13 @@ def controller(*, function: Value, alias: Value, registry: Value | None = None) 
             ),
             resources=(versions,), why="keeps environments of both versions while it moves requests",
         ),
-        Grant(actions=("cloudwatch:GetMetricData",), resources=EVERYTHING, why="counts requests and failures of both versions"),
+        Grant(
+            actions=("cloudwatch:DescribeAlarms", "cloudwatch:GetMetricData"), resources=EVERYTHING,
+            why="counts requests and failures of both versions, and sees alarms",
+        ),
     ]  # fmt: skip
     if registry is not None:
-        actions = ("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem")
+        actions = ("dynamodb:GetItem", "dynamodb:PutItem")
         grants.append(
             Grant(actions=actions, resources=(registry,), why="keeps the trail, and moves the registry's alias at the end")
         )
