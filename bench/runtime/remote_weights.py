@@ -12,7 +12,8 @@ more. In turns:
     inside      the weights in the package
 
 Figures: parallel at most half of one stream; early no slower than late. What a start out of the cache takes beyond one with the
-weights in the package is their SHA-256.
+weights in the package is their SHA-256. Beside them: the peak of memory until the first answer, with the weights in and outside the
+package.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from common import ROOT, Row, in_turns, parser, ratio, report, run, scratch, tim
 BYTES_S, FIRST_BYTE_S = 60e6, 0.02
 _CHUNK_BYTES = 1 << 18
 LAYERS, WIDTH = 24, 1000
+PEAKS_MB: dict[str, float] = {}
+"""The largest resident set of any start until its answer, by where the weights were."""
 EVENT = {"inputs": {"x": [[1.0] * WIDTH]}}
 RECIPE = """
 name: outside
@@ -80,6 +83,7 @@ def main() -> int:
         ratio("early over late", samples["parallel"], samples["late"], at_most=1.0),
         ratio("out of the cache over inside", samples["cache"], samples["inside"]),
         Row(name="weights", value=len(data) / 1e6, unit="MB"),
+        *(Row(name=f"peak memory, weights {place}", value=peak_mb, unit="MB") for place, peak_mb in sorted(PEAKS_MB.items())),
     ]
     how = f"a server on loopback with {BYTES_S / 1e6:.0f} MB/s a connection after {1e3 * FIRST_BYTE_S:.0f} ms"
     return report("runtime_remote_weights", rows, how, options.out)
@@ -171,6 +175,9 @@ def started(root: Path, script: str, connections: int, *, address: str, work: Pa
             if not api.done.wait(120):
                 raise SystemExit(f"{script} did not answer")
             spent = (time.perf_counter() - began) * 1e3
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peak_mb = int(re.findall(r"VmHWM:\s*(\d+) kB", status)[0]) * 1024 / 1e6
+            PEAKS_MB[root.name] = max(peak_mb, PEAKS_MB.get(root.name, 0.0))
         finally:
             process.kill()
             process.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -41,7 +42,10 @@ class Memory:
     def close(self) -> None:
         """Nothing."""
 
-    def read(self, first: int, size: int) -> bytes:
+    def read(self, first: int, size: int, landing: Any) -> None:
+        landing(self.got(first, size))
+
+    def got(self, first: int, size: int) -> bytes:
         self.asked.append(first)
         others = self.wrong.get(first)
         if others:
@@ -292,8 +296,8 @@ for name in ("open", "truncate", "pwrite", "link", "replace", "remove", "utime",
     setattr(os, name, counted(getattr(os, name)))
 class Source:
     where = "x"
-    def read(self, first, size):
-        return bytes.fromhex(sys.argv[3])[first:first + size]
+    def read(self, first, size, landing):
+        landing(bytes.fromhex(sys.argv[3])[first:first + size])
     def close(self):
         pass
 weights = manifest.Weights(eval(sys.argv[2]), {{"MLPACK_WEIGHTS_CONNECTIONS": "1"}})
@@ -388,6 +392,28 @@ def test_what_killed_processes_left_of_others_goes_first(tmp_path: Path) -> None
 # --- over HTTP ---------------------------------------------------------------------------------------------------------
 
 
+class Heap:
+    """A landing that keeps what comes, and how large its pieces were."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.sizes: list[int] = []
+
+    @property
+    def received(self) -> int:
+        return len(self.data)
+
+    def __call__(self, piece: bytes | memoryview) -> None:
+        self.sizes.append(len(piece))
+        self.data += piece
+
+
+def read(source: Any, first: int, size: int) -> bytes:
+    heap = Heap()
+    source.read(first, size, heap)
+    return heap.data
+
+
 def source_at(address: str) -> Any:
     return sources.open_source(weights_of(environment={"MLPACK_WEIGHTS": address}))
 
@@ -395,15 +421,15 @@ def source_at(address: str) -> Any:
 def test_an_address_with_a_query_is_the_object_itself(server: WeightServer) -> None:
     server.objects["/signed/object"] = DATA
     exact = source_at(f"{server.address}/w/{hashlib.sha256(DATA).hexdigest()}")
-    assert exact.read(0, 100) == DATA
+    assert read(exact, 0, 100) == DATA
     exact.close()
     server.objects[f"/{weights_of().digest[:2]}/{weights_of().digest}"] = DATA
     template = source_at(f"{server.address}/{{digest:2}}/{{digest}}")
-    assert template.read(0, 100) == DATA
+    assert read(template, 0, 100) == DATA
     template.close()
     plain, signed = source_at(f"{server.address}/w"), source_at(f"{server.address}/signed/object?X-Amz-Signature=secret")
-    assert plain.read(16, 16) == DATA[16:32]
-    assert signed.read(0, 100) == DATA
+    assert read(plain, 16, 16) == DATA[16:32]
+    assert read(signed, 0, 100) == DATA
     assert "secret" not in signed.where
     plain.close()
     signed.close()
@@ -426,9 +452,48 @@ def test_what_a_server_may_answer(server: WeightServer, answer: tuple[int, bytes
     server.instead = lambda _first, _size: answer
     one = source_at(f"{server.address}/w")
     with pytest.raises(WeightsError, match=told) as caught:
-        one.read(16, 16)
+        read(one, 16, 16)
     one.close()
     assert caught.value.passing is passing
+
+
+def test_a_part_is_never_in_memory_as_a_whole(server: WeightServer, tmp_path: Path) -> None:
+    """Eight connections with parts of 4 MB each had 100 MB in their buffers."""
+    whole = random.Random(6).randbytes(3_000_001)
+    server.objects[f"/w/{hashlib.sha256(whole).hexdigest()}"] = whole
+    weights = weights_of(whole, {"MLPACK_WEIGHTS": f"{server.address}/w"}, cache=[str(tmp_path)])
+    source, heap = sources.open_source(weights), Heap()
+    source.read(0, len(whole), heap)
+    source.close()
+    assert heap.data == whole
+    assert max(heap.sizes) <= 1 << 18
+    large = Weights(rows_of(whole, 1 << 20, cache=[str(tmp_path)]), {"MLPACK_WEIGHTS": f"{server.address}/w"})
+    assert obtained(large, sources.open_source(large)) == (whole, f"{server.address}/w/{large.digest}", 3)
+
+
+def test_a_disk_that_is_full_is_no_broken_connection(server: WeightServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def pwrite(_fd: int, _data: object, offset: int) -> int:
+        calls.append(offset)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    weights = weights_of(
+        environment={"MLPACK_WEIGHTS": f"{server.address}/w", "MLPACK_WEIGHTS_CONNECTIONS": "1"}, cache=[str(tmp_path)]
+    )
+    with pytest.raises(WeightsError, match="cannot be written to"):
+        download.obtain(weights)
+    assert calls == [0]  # not tried again
+    again = weights_of(environment={"MLPACK_WEIGHTS": f"{server.address}/w"}, cache=[str(tmp_path), "memory"])
+    assert obtained(again, sources.open_source(again))[0] == DATA
+
+
+def test_a_source_that_gives_too_much_is_told(tmp_path: Path) -> None:
+    source = Memory()
+    source.wrong = {0: [bytes(PART + 1)] * 50}
+    with pytest.raises(WeightsError, match=r"more came than was asked for: .* \(tried 7 times"):
+        obtained(weights_of(cache=[str(tmp_path)]), source)
 
 
 def test_a_server_without_ranges_is_told_at_once(server: WeightServer) -> None:
@@ -436,7 +501,7 @@ def test_a_server_without_ranges_is_told_at_once(server: WeightServer) -> None:
     server.objects["/w/" + hashlib.sha256(DATA).hexdigest()] = bytes(100_000)
     one = source_at(f"{server.address}/w")
     with pytest.raises(WeightsError, match="does not take ranges") as caught:
-        one.read(0, 16)
+        read(one, 0, 16)
     one.close()
     assert not caught.value.passing
 

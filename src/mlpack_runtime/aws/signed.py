@@ -120,14 +120,17 @@ class Client:
             raise ServiceError(f"{self.service} answered with no object", status=answer.status)
         return value
 
-    def send(self, asked: wire.Asked, *, within_s: float = WITHIN_S, most: int = _MOST_BYTES) -> wire.Answer:
+    def send(
+        self, asked: wire.Asked, *, within_s: float = WITHIN_S, most: int = _MOST_BYTES, sink: "wire.Sink | None" = None
+    ) -> wire.Answer:
         """The answer to a signed request, with a status below 300. Of its body at most `most` bytes are read; `asked` needs no
-        `host`. Raises ServiceError for any other status, or where there is none; LateError."""
+        `host`. `sink`: where the body goes, by a client of one attempt: another would begin anew. Raises ServiceError for any other
+        status, or where there is none; LateError."""
         until = monotonic() + within_s
         attempt, renewed, failure = 0, False, ServiceError(f"{self.service} was not asked")
         while True:
             try:
-                answer = self._once(asked, until, most, anew=renewed)
+                answer = self._once(asked, until, (most, sink), anew=renewed)
             except OSError as error:
                 if within_s < CONNECT_S and not self._idle:
                     self._reopen()
@@ -152,8 +155,8 @@ class Client:
                 )
             sleep(pause)
 
-    def _once(self, asked: wire.Asked, until: float, most: int, *, anew: bool) -> wire.Answer:
-        """`anew`: with credentials that are asked for again."""
+    def _once(self, asked: wire.Asked, until: float, body: "tuple[int, wire.Sink | None]", *, anew: bool) -> wire.Answer:
+        """`body`: its most bytes, and where it goes. `anew`: with credentials that are asked for again."""
         host, path = self._host_and_path(asked.path)
         scheme, _, port, _ = self._place
         headers = {**asked.headers, "host": credentials.host_header(host, port, scheme)}
@@ -163,7 +166,7 @@ class Client:
             sigv4.Scope(self.service, self.region, time() + self._skew_s),
         )
         connection = self._take(host, port, tls=scheme == "https")
-        answer = connection.request(sent, until=until, most=most)
+        answer = connection.request(sent, until=until, most=body[0], sink=body[1])
         if connection.is_open and len(self._idle) < _IDLE:
             self._idle.append(((host, port), monotonic(), connection))
         else:
@@ -278,11 +281,20 @@ class S3(Client):
     def __init__(self, *, region: "str | None" = None, endpoint: "str | None" = None, attempts: int = ATTEMPTS) -> None:
         super().__init__("s3", region=region, endpoint=endpoint, attempts=attempts)
 
-    def get(self, bucket: str, key: str, first: int = 0, last: "int | None" = None, *, within_s: float = 60.0) -> bytes:
-        """An object, or its bytes from `first` to `last`, both included; fewer where it ends before. Raises ServiceError
-        (status 404: it is not there; 416: it is shorter)."""
+    def get(
+        self,
+        bucket: str,
+        key: str,
+        first: int = 0,
+        last: "int | None" = None,
+        *,
+        within_s: float = 60.0,
+        sink: "wire.Sink | None" = None,
+    ) -> bytes:
+        """An object, or its bytes from `first` to `last`, both included; fewer where it ends before. `sink`: where they go instead,
+        as of `send`. Raises ServiceError (status 404: it is not there; 416: it is shorter)."""
         headers = {} if first == 0 and last is None else {"range": f"bytes={first}-{'' if last is None else last}"}
-        answer = self.send(wire.Asked("GET", _object(bucket, key), headers), within_s=within_s, most=_OBJECT_BYTES)
+        answer = self.send(wire.Asked("GET", _object(bucket, key), headers), within_s=within_s, most=_OBJECT_BYTES, sink=sink)
         # Some stores that are not Amazon's (rclone's) give a part with status 200.
         if headers and answer.status != 206 and "content-range" not in answer.headers:
             raise ServiceError(f"s3 answered a range with status {answer.status}", status=answer.status)

@@ -14,8 +14,10 @@ from time import monotonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
+
+    Sink = Callable[[bytes | memoryview], object]
 
 _HEAD_BYTES = 1 << 16
 _HEX = frozenset(b"0123456789abcdefABCDEF")
@@ -77,9 +79,9 @@ class Connection:
         if self._socket is not None:
             self._socket.close()
         self._socket = None
-        self._buffer.clear()
+        self._buffer = bytearray()  # not cleared: a piece of it may be in somebody's hands
 
-    def request(self, asked: Asked, *, until: float, most: int) -> Answer:
+    def request(self, asked: Asked, *, until: float, most: int, sink: "Sink | None" = None) -> Answer:
         """The answer to one request; Content-Length is added to its headers. It is sent on another connection where the one that
         was open turns out to have been closed meanwhile.
 
@@ -87,6 +89,8 @@ class Connection:
             asked: What is sent.
             until: When to give up, on `time.monotonic`'s clock.
             most: Bytes that the answer's body may have.
+            sink: Where the body of a status 200 or 206 goes, piece after piece as it comes; `Answer.body` is empty then. What it
+                raises ends the request.
 
         Raises:
             OSError: It did not arrive, or what came is no HTTP.
@@ -94,13 +98,13 @@ class Connection:
         """
         was_open = self.is_open
         try:
-            return self._exchange(asked, until, most)
+            return self._exchange(asked, until, most, sink)
         except OSError as error:
             if not was_open or not self._silent or isinstance(error, TimeoutError):
                 raise
-            return self._exchange(asked, until, most)
+            return self._exchange(asked, until, most, sink)
 
-    def _exchange(self, asked: Asked, until: float, most: int) -> Answer:
+    def _exchange(self, asked: Asked, until: float, most: int, sink: "Sink | None") -> Answer:
         self._silent = True
         where = f"{asked.path}?{asked.query}" if asked.query else asked.path
         lines = [f"{asked.method} {where} HTTP/1.1", *[f"{name}: {value}" for name, value in asked.headers.items()]]
@@ -113,7 +117,7 @@ class Connection:
         try:
             self.open(until)
             self._send(head.encode("latin-1") + b"\r\n", asked.body, until)
-            answer = self._answer(asked.method, until, most)
+            answer = self._answer(asked.method, until, most, sink)
             done = True
             return answer
         except ValueError as error:
@@ -158,13 +162,14 @@ class Connection:
             self._socket.settimeout(_left(until))
             self._socket.sendall(body[at : at + _CHUNK_BYTES])
 
-    def _answer(self, method: str, until: float, most: int) -> Answer:
+    def _answer(self, method: str, until: float, most: int, sink: "Sink | None") -> Answer:
         status, headers = self._head(until)
         while 100 <= status < 200:
             status, headers = self._head(until)
         length, ends, coding = headers.get("content-length"), False, headers.get("transfer-encoding", "").lower()
+        body = b""
         if method == "HEAD" or status in (204, 304):
-            body = b""
+            pass
         elif coding == "chunked":
             body = self._chunks(until, most)
         elif coding:
@@ -172,9 +177,16 @@ class Connection:
         elif length is not None:
             if not length.isascii() or not length.isdecimal():
                 raise ValueError(f"Content-Length {length[:20]!r}")
-            body = self._take(_bounded(int(length[:20]), most), until)
+            size = _bounded(int(length[:20]), most)
+            if sink is not None and status in (200, 206):
+                self._pass_on(size, until, sink)
+            else:
+                body = self._take(size, until)
         else:
             body, ends = self._rest(until, most), True
+        if sink is not None and body and status in (200, 206):
+            sink(body)
+            body = b""
         if ends or headers.get("connection", "").lower() == "close" or self._buffer:
             self.close()
         return Answer(status, headers, body)
@@ -214,6 +226,17 @@ class Connection:
             taken = bytes(view[:size])
         del self._buffer[:size]
         return taken
+
+    def _pass_on(self, size: int, until: float, sink: "Sink") -> None:
+        """So many bytes, a piece of at most `_CHUNK_BYTES` at a time."""
+        while size:
+            piece = min(size, _CHUNK_BYTES)
+            while len(self._buffer) < piece:
+                self._need(until)
+            with memoryview(self._buffer) as view, view[:piece] as part:
+                sink(part)
+            del self._buffer[:piece]
+            size -= piece
 
     def _chunks(self, until: float, most: int) -> bytes:
         parts: list[bytes] = []

@@ -2,7 +2,8 @@
 
 Promises: every byte that the engine sees was held against the SHA-256 of its part in this process; a part that is damaged is
 fetched again, alone; a connection that breaks is tried again with pauses that double; what did arrive survives a kill. Nothing is
-copied: the mapping is the cache file itself, or the memory that was written to.
+copied: the mapping is the cache file itself, or the memory that was written to. While parts come, each connection has some hundred
+kilobytes in memory, however large a part is.
 Will not: choose between sources, or know the engine.
 """
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from mlpack_runtime.remote.sources import Source
 
-    Put = Callable[[int, bytes], None]
+    Put = Callable[[int, bytes | memoryview], None]
 
 ATTEMPTS = 7
 """At a connection that breaks: some 6 s of pauses, so that a failure is told within Lambda's 10 s for a start."""
@@ -110,7 +111,7 @@ def _fetched(
     if MEMORY in weights.cache:
         memory = mmap(-1, weights.size_bytes)
 
-        def put(offset: int, body: bytes) -> None:
+        def put(offset: int, body: "bytes | memoryview") -> None:
             memory[offset : offset + len(body)] = body
 
         return Held(memory, -1, fetch.where, fetch.run(list(range(len(weights.parts))), put))
@@ -131,7 +132,7 @@ def _fill(weights: Weights, fetch: "_Fetch", fresh: "places.Fresh", copies: "lis
     """Write every part; how many were fetched."""
     wanted = damaged(weights, fresh.fd) if fresh.is_left else list(range(len(weights.parts)))
 
-    def put(offset: int, body: bytes) -> None:
+    def put(offset: int, body: "bytes | memoryview") -> None:
         view = memoryview(body)
         while view:
             written = os.pwrite(fresh.fd, view, offset)
@@ -175,6 +176,39 @@ def _mapped(weights: Weights, fd: int) -> mmap:
     return mmap(fd, weights.size_bytes, flags=MAP_PRIVATE | _NO_RESERVE, prot=PROT_READ | PROT_WRITE)
 
 
+class _PutError(Exception):
+    """What stopped a piece from being written."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _Landing:
+    """Where the pieces of a part go, which are written and digested as they come: `sources.Landing`."""
+
+    def __init__(self, offset: int, size: int, put: "Put") -> None:
+        self.received = 0
+        self._offset = offset
+        self._size = size
+        self._put = put
+        self._state = sha256()
+
+    def __call__(self, piece: "bytes | memoryview") -> None:
+        if self.received + len(piece) > self._size:
+            raise WeightsError("more came than was asked for: the source does not take ranges; take another server", passing=True)
+        try:
+            self._put(self._offset + self.received, piece)
+        except OSError as error:
+            raise _PutError(error) from None
+        self._state.update(piece)
+        self.received += len(piece)
+
+    @property
+    def digest(self) -> str:
+        return self._state.hexdigest()
+
+
 class _Fetch:
     """Parts from a source, side by side."""
 
@@ -196,11 +230,14 @@ class _Fetch:
         broken = wrong = 0
         while True:
             try:
-                body = self._source.read(offset, size)
-                if (found := sha256(body).hexdigest()) == self._weights.parts[index]:
+                landing = _Landing(offset, size, put)
+                self._source.read(offset, size, landing)
+                if (found := landing.digest) == self._weights.parts[index]:
                     break
                 wrong += 1
                 error = self._damage(index, found)
+            except _PutError as failed:  # no network's: a full disk is no reason to try again
+                raise failed.error from None
             except WeightsError as failed:
                 if not failed.passing:
                     raise
@@ -211,7 +248,6 @@ class _Fetch:
                 tried = f"tried {broken + wrong} times in {spent_s:.1f} s; {here}"
                 raise WeightsError(f"{error} ({tried})", passing=not wrong) from None
             sleep(min(_LONGEST_S, _PAUSE_S * 2 ** (broken + wrong - 1)) * (0.5 + os.urandom(1)[0] / 512))
-        put(offset, body)
         self._done += 1
         self._tell_slowness()
 

@@ -21,13 +21,22 @@ if TYPE_CHECKING:
 
     from mlpack_runtime.remote.manifest import Weights
 
+    class Landing(Protocol):
+        """Where bytes go. `received`: how many have come."""
+
+        received: int
+
+        def __call__(self, piece: bytes | memoryview) -> None:
+            """The next ones."""
+
     class Source(Protocol):
         """An object that is read in ranges. `where`: its address, for messages."""
 
         where: str
 
-        def read(self, first: int, size: int) -> bytes:
-            """Exactly these bytes. Raises WeightsError; `passing` where trying again may help."""
+        def read(self, first: int, size: int, landing: "Landing") -> None:
+            """Exactly these bytes, in order, a piece at a time. Raises WeightsError (`passing` where trying again may help), and
+            what `landing` raises."""
 
         def close(self) -> None:
             """Close connections that nobody uses."""
@@ -57,18 +66,18 @@ class S3Object:
         self._hint = hint
         self.where = f"s3://{self._bucket}/{self._key}"
 
-    def read(self, first: int, size: int) -> bytes:
+    def read(self, first: int, size: int, landing: "Landing") -> None:
         """As Source's."""
         from mlpack_runtime.aws import signed
 
         try:
-            body = self._client.get(self._bucket, self._key, first, first + size - 1, within_s=READ_S)
+            self._client.get(self._bucket, self._key, first, first + size - 1, within_s=READ_S, sink=landing)
         except signed.ServiceError as error:
             passing = not error.status or is_passing(error.code, error.status)
             raise WeightsError(_refusal(self.where, error.status, str(error), self._hint), passing=passing) from None
         except AwsError as error:  # no credentials
             raise WeightsError(f"{self.where} cannot be read: {error}") from None
-        return _whole(body, size, self.where)
+        _check_whole(landing, size, self.where)
 
     def close(self) -> None:
         """As Source's."""
@@ -85,12 +94,12 @@ class HttpObject:
         self.where = f"{scheme}://{credentials.host_header(host, port, scheme)}{path.partition('?')[0]}"
         self._idle: list[wire.Connection] = []
 
-    def read(self, first: int, size: int) -> bytes:
+    def read(self, first: int, size: int, landing: "Landing") -> None:
         """As Source's."""
         until, place = monotonic() + READ_S, self._place
         for _ in range(4):
             try:
-                answer = self._ask(place, first, size, until)
+                answer = self._ask(place, first, size, until, landing)
             except OSError as error:
                 if "are read at most" in str(error):  # the whole object in the place of a range
                     raise WeightsError(
@@ -102,17 +111,17 @@ class HttpObject:
             place = _place(answer.headers["location"])
             if self._place[0] == "https" and place[0] != "https":
                 raise WeightsError(f"{self.where} leads from https to http, where anybody could read the weights")
-        if answer.status != 206 and not (answer.status == 200 and len(answer.body) == size):  # what came is verified anyway
+        if answer.status != 206 and not (answer.status == 200 and landing.received == size):  # what came is verified anyway
             message = _refusal(self.where, answer.status, f"it answered with status {answer.status}", self._hint)
             raise WeightsError(message, passing=answer.status in (408, 429) or answer.status >= 500)
-        return _whole(answer.body, size, self.where)
+        _check_whole(landing, size, self.where)
 
     def close(self) -> None:
         """As Source's."""
         while self._idle:
             self._idle.pop().close()
 
-    def _ask(self, place: "tuple[str, str, int, str]", first: int, size: int, until: float) -> wire.Answer:
+    def _ask(self, place: "tuple[str, str, int, str]", first: int, size: int, until: float, landing: "Landing") -> wire.Answer:
         scheme, host, port, path = place
         headers = {"host": credentials.host_header(host, port, scheme), "range": f"bytes={first}-{first + size - 1}"}
         asked, own = wire.Asked("GET", path, headers), place is self._place
@@ -120,7 +129,7 @@ class HttpObject:
             connection = self._idle.pop() if own else wire.Connection(host, port, tls=scheme == "https", connect_s=CONNECT_S)
         except IndexError:
             connection = wire.Connection(host, port, tls=scheme == "https", connect_s=CONNECT_S)
-        answer = connection.request(asked, until=until, most=max(size, _ERROR_BYTES))
+        answer = connection.request(asked, until=until, most=max(size, _ERROR_BYTES), sink=landing)
         if own and connection.is_open:
             self._idle.append(connection)
         else:
@@ -146,10 +155,9 @@ def _place(address: str) -> "tuple[str, str, int, str]":
         raise WeightsError(f"the weights' address {shown!r} is none: https://HOST/PATH is needed") from None
 
 
-def _whole(body: bytes, size: int, where: str) -> bytes:
-    if len(body) != size:
-        raise WeightsError(f"{where} gave {len(body)} of {size} bytes", passing=True)
-    return body
+def _check_whole(landing: "Landing", size: int, where: str) -> None:
+    if landing.received != size:
+        raise WeightsError(f"{where} gave {landing.received} of {size} bytes", passing=True)
 
 
 def _refusal(where: str, status: int, told: str, hint: str) -> str:
