@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from fcntl import LOCK_EX, LOCK_SH, flock
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from tests.support.runtime.tiny_packages import affine, package
 from tests.support.runtime.weight_servers import WeightServer, outside, rows_of
 
-from mlpack_runtime.remote import download, manifest, places, sources
+from mlpack_runtime.remote import download, manifest, places, sources, start
 from mlpack_runtime.remote.manifest import Weights, WeightsError
 
 if TYPE_CHECKING:
@@ -555,3 +556,21 @@ def test_the_engine_computes_with_the_mapped_weights(tmp_path: Path, server: Wei
     refused = answer(root, MLPACK_WEIGHTS=f"{server.address}/nothing", MLPACK_WEIGHTS_CACHE=str(tmp_path / "inside"))
     assert refused.startswith("mlpack_runtime.model.ModelError: ")
     assert "nothing is there under the weights' digest" in refused
+
+
+def test_pages_of_a_file_go_while_its_session_opens(tmp_path: Path) -> None:
+    """The engine makes its own form of most weights: with the file's pages in memory too, that is twice their bytes."""
+    whole = random.Random(7).randbytes(4 << 20)
+    for cache in ([str(tmp_path)], ["memory"]):
+        begun = start._Begun(str(tmp_path))  # a directory without weights.json
+        assert begun.wait() is None
+        begun.forget_beside()  # nothing to forget
+        begun.held = held = download.obtain(Weights(rows_of(whole, 1 << 20, cache=cache), {}), Memory(whole))
+        forgotten = threading.Event()
+        forget = held.forget_pages
+        held.forget_pages = lambda forget=forget, told=forgotten: (forget(), told.set())  # type: ignore[method-assign, misc]
+        begun.forget_beside()
+        assert forgotten.wait(0.2 if cache == ["memory"] else 10) == (cache != ["memory"])  # where they are nowhere else, they stay
+        begun.is_settled = True
+        assert bytes(held.mapping) == whole
+        held.close()

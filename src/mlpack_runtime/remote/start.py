@@ -11,7 +11,7 @@ with what happened and what to do.
 import os
 import sys
 from _thread import allocate_lock, start_new_thread
-from time import perf_counter_ns
+from time import monotonic, perf_counter_ns, sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     Provider = Callable[[Engine, Any], None]
 
 _ELSEWHERE = b'{"at":'
+_FORGET_EACH_S, _FORGET_S = 0.02, 60.0
+"""How often pages are given back, and how long at most, should nobody say that the session is open."""
 _ADD_FILES_IN_MEMORY = 279
 """AddExternalInitializersFromFilesInMemory in OrtApi, from onnxruntime 1.18 on."""
 _DIRECTLY = b"session.use_external_initializer_file_buffers_directly"
@@ -36,6 +38,7 @@ class _Begun:
     def __init__(self, place: str) -> None:
         self.held: Held | None = None
         self.waited_ms = 0.0
+        self.is_settled = False
         self._place = place
         self._error: BaseException | None = None
         self._done = allocate_lock()
@@ -64,6 +67,22 @@ class _Begun:
             raise self._error
         return self.held
 
+    def forget_beside(self) -> None:
+        """Give pages of the file back while the engine opens its session, which reads each weight once and makes its own form of
+        most: both whole in memory at once would be twice the weights."""
+        if self.held is not None and self.held.fd >= 0:
+            start_new_thread(self._forget, ())
+
+    def _forget(self) -> None:
+        ends_s = monotonic() + _FORGET_S
+        while not self.is_settled and monotonic() < ends_s:
+            sleep(_FORGET_EACH_S)
+            try:
+                if self.held is not None:
+                    self.held.forget_pages()
+            except ValueError:  # closed meanwhile
+                return
+
 
 _BEGUN: "dict[str, _Begun]" = {}
 
@@ -83,11 +102,13 @@ def begin(root: "str | None" = None) -> None:
 
 
 def settle(place: str) -> float:
-    """How many milliseconds whoever opened the session of `place` waited for its weights. Their pages go out of this process's
-    memory: the engine has its own form of most weights, and what it reads again comes back from the page cache."""
+    """End what `provider` began; how many milliseconds whoever opened the session of `place` waited for its weights. Their pages go
+    out of this process's memory: the engine has its own form of most weights, and what it reads again comes back from the page
+    cache."""
     begun = _BEGUN.get(place)
     if begun is None:
         return 0.0
+    begun.is_settled = True
     if begun.held is not None:
         begun.held.forget_pages()
     return begun.waited_ms
@@ -110,6 +131,7 @@ def provider(place: str, name: str, other: "Provider | None" = None) -> "Provide
         address = addressof(c_char.from_buffer(held.mapping))
         engine.check(engine.add_config(options, _DIRECTLY, b"1"))
         engine.check(add(options, byref(c_char_p(name.encode())), byref(c_void_p(address)), byref(c_size_t(len(held.mapping))), 1))
+        _begun(place).forget_beside()
         if other is not None:
             other(engine, options)
 
