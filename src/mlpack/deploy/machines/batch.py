@@ -62,6 +62,7 @@ def map_usd(items: int, cut: Items) -> float:
 def items(function: Value, topic: Value, cut: Items, *, name: str, timeout_s: int) -> dict[str, Any]:
     """`function`: the ARN of its alias, with a time-out of `timeout_s`."""
     task = invoke(function, {"Payload.$": "$"}, timeout_s=timeout_s + 5, End=True)
+    task["Retry"].append(again(("States.TaskFailed",), every_s=5, attempts=2))
     reader = {"InputType": "JSONL"} if cut.form == "jsonl" else {"InputType": "CSV", "CSVHeaderLocation": "FIRST_ROW"}
     told = {"BatchInput": {"columns": {key: _column(value) for key, value in cut.columns}}} if cut.columns else {}
     over = {
