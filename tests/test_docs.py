@@ -199,10 +199,10 @@ def test_commands_that_do_not_exist_are_found() -> None:
 
 
 FOLDERS = ("tests", "tests_slow", "src", "docs", "bench", "tools", "recipes", "sample_models", ".github")
-PACKAGES = tuple(ROOT / "src" / name for name in ("mlpack", "mlpack_control", "mlpack_runtime"))
+PACKAGES = tuple(ROOT / "src" / name for name in ("mlpack", "mlpack_control", "mlpack_jobs", "mlpack_runtime"))
 ROOMS = tuple(path.parent.name for package in PACKAGES for path in package.glob("*/__init__.py"))
 CODE_PATH = re.compile(rf"(?:{'|'.join(map(re.escape, (*FOLDERS, *ROOMS)))})/[\w./*-]*")
-DOTTED = re.compile(r"(mlpack(?:_runtime|_control)?(?:\.\w+)+)(?:\(.*)?")
+DOTTED = re.compile(r"(mlpack(?:_runtime|_control|_jobs)?(?:\.\w+)+)(?:\(.*)?")
 
 
 def leads_somewhere(words: str) -> bool:

@@ -25,6 +25,7 @@ def rooms(root: Path) -> Iterator[str]:
     yield from _package(root / "src" / "mlpack", order)
     yield from _package(root / "src" / "mlpack_build", [])
     yield from _package(root / "src" / "mlpack_control", [])
+    yield from _package(root / "src" / "mlpack_jobs", [])
     yield from _package(root / "src" / "mlpack_runtime", [])
     yield "```"
 

@@ -1,6 +1,6 @@
 """The machine of the control plane: from fresh data to a release that has all the traffic, or the reason why it has none. Pure.
 
-    First? -> Validate -> Train -> Build -> Fits? -> Register -> Registered? -> Roll out -> Live
+    First? -> Place -> Validate -> Train -> Build -> Fits? -> Register -> Registered? -> Roll out -> Live
 
 Input: {"reason": "schedule" | "fresh data" | "drift" | ...}. Where the data lie and what they look like is the jobs' own setting.
 The model and the build lie below `$.place`, a folder of this execution. `mlpack` runs in a CodeBuild project or a Fargate task,
@@ -123,13 +123,22 @@ def _beginning(parts: Parts, failed: list[dict[str, Any]]) -> dict[str, State]:
         },
         "First?": {
             "Type": "Choice",
-            "Choices": [{"Variable": "$.running.first", "StringEqualsPath": "$.running.own", "Next": "Validate"}],
+            "Choices": [{"Variable": "$.running.first", "StringEqualsPath": "$.running.own", "Next": "Place"}],
             "Default": "AtWork",
         },
         "AtWork": {"Type": "Succeed", "Comment": "another execution is at work on the data"},
+        "Place": {
+            "Type": "Pass",
+            "Parameters": {
+                "reason.$": "$.reason",
+                "folder.$": "States.Format('retrain/{}', $$.Execution.Name)",
+                "place.$": Joined(("States.Format('s3://", parts.bucket, "/retrain/{}', $$.Execution.Name)")),
+            },
+            "Next": "Validate",
+        },
         "Validate": invoke(
             parts.jobs,
-            {"Payload": {"job": "validate", "reason.$": "$.reason"}},
+            {"Payload": {"job": "validate", "reason.$": "$.reason", "place.$": "$.place"}},
             timeout_s=900,
             ResultSelector={"state.$": "$.Payload.state", "place.$": "$.Payload.place", "report.$": "$.Payload"},
             ResultPath="$.data",
@@ -139,7 +148,7 @@ def _beginning(parts: Parts, failed: list[dict[str, Any]]) -> dict[str, State]:
         "Good?": {
             "Type": "Choice",
             "Choices": [
-                {"Variable": "$.data.state", "StringEquals": "good", "Next": "Place"},
+                {"Variable": "$.data.state", "StringEquals": "good", "Next": "Train"},
                 {"Variable": "$.data.state", "StringEquals": "nothing new", "Next": "NothingNew"},
             ],
             "Default": "Tell of the data",
@@ -147,22 +156,18 @@ def _beginning(parts: Parts, failed: list[dict[str, Any]]) -> dict[str, State]:
         "NothingNew": {"Type": "Succeed", "Comment": "the data are those of the last run"},
         "Tell of the data": notify(parts.topic, "data of a retraining are not valid", "BadData"),
         "BadData": failure("BadData", "the data do not have the form that the recipe names: the message says where"),
-        "Place": {
-            "Type": "Pass",
-            "Parameters": {
-                "data.$": "$.data",
-                "reason.$": "$.reason",
-                "folder.$": "States.Format('retrain/{}', $$.Execution.Name)",
-                "place.$": Joined(("States.Format('s3://", parts.bucket, "/retrain/{}', $$.Execution.Name)")),
-            },
-            "Next": "Train",
-        },
     }
 
 
 def _step(parts: Parts, step: str, failed: list[dict[str, Any]], then: str) -> State:
     """One run of `mlpack_jobs.building`. It is tried again where a service failed, and where there was no room to run."""
-    told = {"MLPACK_STEP": step, "MLPACK_ALIAS": parts.alias, "MLPACK_PLACE.$": "$.place", "MLPACK_DATA.$": "$.data.place"}
+    told = {
+        "MLPACK_STEP": step,
+        "MLPACK_ALIAS": parts.alias,
+        "MLPACK_ARTIFACTS": Joined(("s3://", parts.bucket)),
+        "MLPACK_PLACE.$": "$.place",
+        "MLPACK_DATA.$": "$.data.place",
+    }
     environment = [
         {"Name": name.removesuffix(".$"), "Value" + name[len(name.removesuffix(".$")) :]: value} for name, value in told.items()
     ]
