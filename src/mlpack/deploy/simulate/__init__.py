@@ -1,0 +1,1 @@
+"""Rollouts, load and worker pools on a virtual clock: what a deployment would do in a scenario, before it is anywhere"""
