@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import copy
+import string
+from random import Random
 from typing import Any
 
 from hypothesis import given
@@ -109,3 +111,10 @@ def outcome(transact: Any, *asked: Any) -> Any:
         return transact(*asked)
     except TransactionCanceledException as error:
         return error.description
+
+
+@given(st.integers(0, 60), st.booleans(), st.booleans())
+def test_names_of_answers(length: int, digits: bool, lower: bool) -> None:
+    text = moto_hurry.letters(Random(length), length, digits, lower)
+    assert len(text) == length
+    assert set(text) <= set(string.ascii_lowercase + ("" if lower else string.ascii_uppercase) + (string.digits if digits else ""))

@@ -338,6 +338,8 @@ def _serve() -> None:
         def log(self, *_arguments: object) -> None:
             """Nothing: the log is ours."""
 
+        log_request = log
+
     moto_hurry.hurry()
     server = make_server("127.0.0.1", 0, _Middleware(DomainDispatcherApplication(create_backend_app)), True, request_handler=Quiet)
     print(server.port, flush=True)

@@ -42,6 +42,7 @@ class AwsServer:
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "MOTO_"))}
         # Uploads in small parts, for tests: AWS wants 5 MiB.
         more = {"S3_UPLOAD_PART_MIN_SIZE": "65536", "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(self._in_memory_bytes)}
+        more["MOTO_DISABLE_GLOBAL_CORS"] = "true"  # no browser comes, and its headers are a twentieth of an answer's time
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-W", "ignore", "-m", "tests.support.services.aws_moto"],
             stdin=subprocess.PIPE,

@@ -16,6 +16,7 @@ import functools
 import gc
 import heapq
 import re
+import string
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,7 @@ def hurry() -> None:
     from moto.core import serialize
     from moto.dynamodb import responses
     from moto.dynamodb.models import DynamoDBBackend, dynamo_type, table, utilities
+    from moto.moto_api._internal.moto_random import MotoRandom
     from moto.sqs.models import Queue, SQSBackend
 
     kind, item = dynamo_type.DynamoType, dynamo_type.Item
@@ -53,7 +55,14 @@ def hurry() -> None:
     gc.set_threshold(200_000, 20, 100)  # a large table is a million objects, which Python would look through at every page
     DynamoDBBackend.transact_write_items = shallow(DynamoDBBackend.transact_write_items, table.Table)
     Queue.messages = property(receivable)
+    MotoRandom.get_random_string = letters
     SQSBackend.is_message_valid_based_on_retention_period = retained
+
+
+def letters(self: Any, length: int = 20, include_digits: bool = True, lower_case: bool = False) -> str:
+    """The name of an answer, of which each letter was drawn by itself."""
+    text = "".join(self.choices(string.ascii_letters + (string.digits if include_digits else ""), k=length))
+    return text.lower() if lower_case else text
 
 
 def mapped(serialize: Callable[..., None]) -> Callable[..., None]:
