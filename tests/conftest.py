@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from mlpack_runtime.backend import BackendError
 from mlpack_runtime.backends.cuda_driver import Cuda
 
 __all__ = ["aws", "aws_server", "stores", "stores_server"]
+
+# Threads that outlive a test and its environment are to find no credentials, and to ask no link-local address for them.
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
 # Without a deadline: an example that is slow is so because the machine is, which says nothing about the code.
 hypothesis.settings.register_profile("usual", deadline=None)

@@ -409,6 +409,10 @@ def test_without_credentials_it_says_what_was_looked_at(alone: pytest.MonkeyPatc
     alone.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "profile"))
     assert credentials.provide().key == "FROMFILE"
     assert "s3cret" not in repr(credentials.Credentials("AKID", "s3cret"))
+    alone.setenv("AWS_PROFILE", "elsewhere")
+    with pytest.raises(AwsError, match=r"no credentials for AWS: .*botocore: .*profile.*elsewhere"):
+        credentials.provide(anew=True)
+    Client("dynamodb", endpoint="http://127.0.0.1:9").open(1.0)  # what is wrong, the first call says
 
 
 def test_seconds_are_those_of_the_calendar() -> None:

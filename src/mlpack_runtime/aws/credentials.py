@@ -108,14 +108,18 @@ def _web_identity() -> Credentials:
 def _botocores() -> Credentials:
     from mlpack_runtime import aws
 
+    nobody = "neither AWS_ACCESS_KEY_ID, nor a container's role, nor a web identity is set, nor does botocore know any"
     try:
-        session, _, _ = aws._botocore()
-        given = session().get_credentials()
+        session, _, error_of_botocore = aws._botocore()
     except AwsError:
-        given = None
-    if given is None:
-        raise ValueError("neither AWS_ACCESS_KEY_ID, nor a container's role, nor a web identity is set, nor does botocore know any")
-    frozen = given.get_frozen_credentials()
+        raise ValueError(nobody) from None
+    try:
+        given = session().get_credentials()
+        if given is None:
+            raise ValueError(nobody)
+        frozen = given.get_frozen_credentials()
+    except error_of_botocore as error:  # a profile that is not there, a service that gives them and cannot be asked
+        raise ValueError(f"botocore: {error}") from None
     # botocore renews what it can when it is asked again.
     return Credentials(frozen.access_key, frozen.secret_key, frozen.token or "", time() + _EARLY_S + 60)
 
