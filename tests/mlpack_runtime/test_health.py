@@ -26,13 +26,19 @@ READY: dict[str, str] = {"reason": ""}
 
 
 @pytest.fixture
-def server(texts: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def idle(texts: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """One that was not started."""
     monkeypatch.setattr(model, "ROOT", str(texts))
     monkeypatch.setitem(READY, "reason", "")
     made = Server(0, lambda: READY["reason"], host="127.0.0.1")
-    made.start()
     yield made
     made.stop(5)
+
+
+@pytest.fixture
+def server(idle: Server) -> Server:
+    idle.start()
+    return idle
 
 
 def ask(server: Server, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, str | None]:
@@ -166,12 +172,12 @@ def test_the_end_waits_for_what_is_being_answered(server: Server) -> None:
     + ["//v2//models/tiny/infer", "/stage/v2/models/tiny/infer?a=b"]
     + [f"/v2/models/tiny/versions/{rest}" for rest in ("1/infer", "x/infer", "1", "1/ready")],
 )
-def test_a_body_is_received_exactly_where_the_service_reads_it(server: Server, method: str, path: str) -> None:
-    service = server.service = open_service()
+def test_a_body_is_received_exactly_where_the_service_reads_it(idle: Server, method: str, path: str) -> None:
+    service = idle.service = open_service()
     path = path.replace("versions/1/", f"versions/{service.model.version}/")
     reply = service.http(method, path, {}, b"no JSON")
     looks = b"is not JSON" in reply.body
-    assert server.reads(Request(method, path, (1, 1), {})) == looks
+    assert idle.reads(Request(method, path, (1, 1), {})) == looks
 
 
 def test_what_is_not_here_is_said_before_a_body_is_sent(server: Server) -> None:

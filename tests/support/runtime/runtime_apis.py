@@ -63,7 +63,7 @@ class RuntimeApi:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def invoke(self, event: object, **headers: str) -> tuple[str, Any, dict[str, str]]:
         body = event if isinstance(event, bytes) else json.dumps(event).encode()
