@@ -27,6 +27,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # noqa: TID251 - sets, does
 if TYPE_CHECKING:
     from mlpack import errors
     from mlpack.core.progress import Progress
+    from mlpack.deploy.library import WrittenDeployment, plan_deployment, write_deployment
+    from mlpack.deploy.planning import DeploymentPlan, RolloutStep
     from mlpack.pipeline.library import images
     from mlpack.pipeline.library.builds import build, diff, explain, plan, rerun_step, run, run_batch, suggest_recipe
     from mlpack.pipeline.library.extensions import PluginRow, plugins, recipe_schema
@@ -64,6 +66,7 @@ __all__ = [
     "BuildRecord",
     "BuildResult",
     "CollectionPlan",
+    "DeploymentPlan",
     "DiffResult",
     "Explanation",
     "ImportResult",
@@ -85,6 +88,7 @@ __all__ = [
     "ReleasePackage",
     "ReleaseSummary",
     "RetentionPolicy",
+    "RolloutStep",
     "RunResult",
     "Startup",
     "StoreStatus",
@@ -93,6 +97,7 @@ __all__ = [
     "Upkeep",
     "VerificationReport",
     "Workspace",
+    "WrittenDeployment",
     "__version__",
     "build",
     "create_registry",
@@ -103,6 +108,7 @@ __all__ = [
     "images",
     "open_registry",
     "plan",
+    "plan_deployment",
     "plugins",
     "recipe_schema",
     "registry_json",
@@ -112,9 +118,12 @@ __all__ = [
     "run_batch",
     "suggest_recipe",
     "why_reserved",
+    "write_deployment",
 ]
 
 _HOMES = {
+    "mlpack.deploy.library": ("WrittenDeployment", "plan_deployment", "write_deployment"),
+    "mlpack.deploy.planning": ("DeploymentPlan", "RolloutStep"),
     "mlpack.pipeline.library.builds": ("build", "diff", "explain", "plan", "rerun_step", "run", "run_batch", "suggest_recipe"),
     "mlpack.pipeline.library.extensions": ("PluginRow", "plugins", "recipe_schema"),
     "mlpack.pipeline.library.results": ("BatchOptions", "BatchResult", "DiffResult", "PlanResult", "PruneResult", "RunResult"),

@@ -14,7 +14,7 @@ import click
 
 import mlpack
 from mlpack import __distribution__, __version__
-from mlpack.cli import aliases, builds, care, releases, running, stdout
+from mlpack.cli import aliases, builds, care, deploy, releases, running, stdout
 from mlpack.cli import store as cli_store
 from mlpack.core import interrupts
 from mlpack.core.text import sinks, words
@@ -169,7 +169,16 @@ def step(folder: Path, out: Path | None) -> None:
     stdout.rows(mlpack.rerun_step(folder, out=out))
 
 
-for _verb in (*running.VERBS, *builds.VERBS, *releases.VERBS, *aliases.VERBS, *care.VERBS, care.registry_group, *cli_store.VERBS):
+for _verb in (
+    *running.VERBS,
+    *builds.VERBS,
+    *releases.VERBS,
+    *aliases.VERBS,
+    *care.VERBS,
+    care.registry_group,
+    *cli_store.VERBS,
+    deploy.deploy_group,
+):
     cli.add_command(_verb)
 care.registry_group.add_command(aliases.policy)
 

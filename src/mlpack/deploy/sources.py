@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,11 +22,11 @@ from typing import IO, Any
 
 from mlpack.core import yaml_positions
 from mlpack.core.digest import Digest
-from mlpack.core.files import plain_files
+from mlpack.core.files import plain_files, zips
 from mlpack.core.progress import Progress, Silent
 from mlpack.core.yaml_positions import PlacedError, Positions, Problem
 from mlpack.deploy.service import DOOR_HANDLER, HANDLER, Door, Kind, Measured, Package, ReleaseName, Service
-from mlpack.errors import RecipeError
+from mlpack.errors import PackError, RecipeError
 from mlpack.recipe import deployment
 from mlpack.recipe.deploy.section import Section
 from mlpack.registry.library import access
@@ -186,7 +187,18 @@ def _asked(record: BuildRecord, written: Mapping[str, Any]) -> tuple[Section, di
 
 
 def _package(chosen: CandidateRecord, folder: Path, places: Mapping[str, str]) -> Package:
+    """The package in this directory. PackError where its files are not what a build leaves."""
     described = unpacking.describe(folder)
+    try:
+        return _described(chosen, folder, described, places)
+    except (*zips.DAMAGE, tarfile.TarError, FileNotFoundError) as error:
+        raise PackError(f"the package in {folder} is damaged ({error}): fetch or build it again") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        name = folder / unpacking.PACKAGE
+        raise PackError(f"{name} is damaged ({type(error).__name__}: {error}): fetch or build it again") from None
+
+
+def _described(chosen: CandidateRecord, folder: Path, described: Mapping[str, Any], places: Mapping[str, str]) -> Package:
     kind = _KINDS.get(chosen.target)
     if kind is None:
         raise RecipeError(f"{chosen.id}: mlpack writes deployments of {', '.join(_KINDS)}, not of {chosen.target}")

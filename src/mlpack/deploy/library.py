@@ -1,0 +1,134 @@
+"""The library's functions for deployments: plan and write.
+
+Promises: nothing is printed, nothing is asked of AWS; each function does what the command of its name does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlpack.core.environment import AnyPath
+from mlpack.core.progress import Progress, Silent
+from mlpack.errors import LimitError
+
+if TYPE_CHECKING:
+    from mlpack.deploy.planning import DeploymentPlan
+    from mlpack.deploy.sources import Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenDeployment:
+    """A deployment's directory.
+
+    Attributes:
+        out: The directory.
+        files: Every file of mlpack's in it, by its path.
+        changed: Those that are new or have other bytes than before.
+        plan: What the files are of.
+    """
+
+    out: Path
+    files: tuple[str, ...]
+    changed: tuple[str, ...]
+    plan: DeploymentPlan
+
+    def to_json(self) -> dict[str, Any]:
+        """The attributes as JSON values."""
+        return {
+            "out": str(self.out),
+            "files": list(self.files),
+            "changed": list(self.changed),
+            "plan": self.plan.to_json(),
+        }
+
+
+def plan_deployment(
+    source: AnyPath,
+    *,
+    recipe: AnyPath | None = None,
+    registry: AnyPath | None = None,
+    progress: Progress | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> DeploymentPlan:
+    """Say what a deployment would be: what will exist, what it costs, which limits hold, how long a rollout takes.
+
+    Args:
+        source: A build's directory, or a release: `NAME`, `NAME@VERSION` or `NAME:ALIAS`.
+        recipe: The file whose `deploy` and `tags` count. None is what the build recorded of its recipe.
+        registry: Where releases are. None is the command's: `MLPACK_REGISTRY`, else `.mlpack/registry`.
+        progress: Receives notes about progress. None prints nothing.
+        environ: The environment variables that `docs/interface.md` lists. None is the process's own environment.
+
+    Returns:
+        The plan. `fits` is False where a limit does not hold, or the bill is over the recipe's budget; `over` says why.
+
+    Raises:
+        RecipeError: There is no such source; the section is missing or wrong, or asks for what the package cannot do.
+        ServiceError: The registry could not be reached.
+    """
+    from mlpack.deploy import planning, sources
+
+    with sources.opened(_source(source, recipe, registry, progress, environ)) as service:
+        return planning.plan(service)
+
+
+def write_deployment(
+    source: AnyPath,
+    out: AnyPath,
+    *,
+    recipe: AnyPath | None = None,
+    registry: AnyPath | None = None,
+    progress: Progress | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> WrittenDeployment:
+    """Write a deployment's directory. The same inputs give the same bytes; `overrides.yaml` in it is never overwritten.
+
+    Args:
+        source: As of `plan_deployment`.
+        out: The directory: a new one, or one that an earlier call wrote.
+        recipe: As of `plan_deployment`.
+        registry: As of `plan_deployment`.
+        progress: As of `plan_deployment`.
+        environ: As of `plan_deployment`.
+
+    Returns:
+        The files, and the plan that they are of.
+
+    Raises:
+        RecipeError: As of `plan_deployment`; or `out` has other files, or files of mlpack's that somebody changed.
+        LimitError: A limit does not hold, or the bill is over the budget. Nothing is written.
+        ServiceError: The registry could not be reached.
+    """
+    from mlpack.deploy import planning, sources
+    from mlpack.deploy import write as writing
+    from mlpack.deploy.design import design
+
+    with sources.opened(_source(source, recipe, registry, progress, environ)) as service:
+        graph = design(service)
+        plan = planning.plan(service, graph)
+        if not plan.fits:
+            raise LimitError("\n".join((f"{plan.stack} does not fit, and nothing is written:", *plan.over)))
+        made = writing.files(service, graph, plan)
+    changed = writing.write(made, Path(out))
+    return WrittenDeployment(out=Path(out), files=tuple(made), changed=changed, plan=plan)
+
+
+def _source(
+    source: AnyPath,
+    recipe: AnyPath | None,
+    registry: AnyPath | None,
+    progress: Progress | None,
+    environ: Mapping[str, str] | None,
+) -> Source:
+    from mlpack.deploy.sources import Source
+
+    return Source(
+        name=str(source),
+        recipe=None if recipe is None else Path(recipe),
+        registry=None if registry is None else str(registry),
+        environ=environ,
+        progress=progress or Silent(),
+    )
