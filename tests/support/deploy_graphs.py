@@ -137,7 +137,7 @@ def workers(on: str = "fargate") -> tuple[Node, ...]:
     tasks = Metric(namespace="ECS/ContainerInsights", name="RunningTaskCount", dimensions=where, statistic="Average")
     backlog = Expression(formula="IF(tasks<1,waiting,waiting/tasks)", metrics=(("waiting", waiting), ("tasks", tasks)))
     machines: tuple[Node, ...] = (
-        Role(id=i("HostRole"), service="ec2.amazonaws.com", grants=(grant("ecs:Submit*", "Pool"),)),
+        Role(id=i("HostRole"), service="ec2.amazonaws.com", grants=(grant("ecs:SubmitTaskStateChange", "Pool"),)),
         CapacityProvider(
             id=i("Gpus"), name="fashion-prod-gpus", instance_types=("g4dn.xlarge", "g5.xlarge"), image=GPU_IMAGE,
             subnets=SUBNETS, security_group=i("WorkerNet"), role=i("HostRole"), least=0, most=4, spot_share=0.8,
@@ -176,6 +176,7 @@ def batch() -> tuple[Node, ...]:
     """A bucket, a queue that hears of it, a machine on a schedule, a rule, a build, a table."""
     definition = {
         "StartAt": "Ask",
+        "TimeoutSeconds": 3600,
         "States": {
             "Ask": {
                 "Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "Next": "Done", "TimeoutSeconds": 60,

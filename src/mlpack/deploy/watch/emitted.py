@@ -27,6 +27,9 @@ OF_PROGRAM: dict[Program, dict[str, str]] = {
 }
 """What every request's line of a program has, by its unit. Hooks, features, caches and logs add theirs."""
 
+NAMESPACE = telemetry.NAMESPACE
+OWN_DIMENSIONS = (tuple(telemetry.SERVICE_DIMENSIONS), tuple(telemetry.RELEASE_DIMENSIONS))
+"""The sets of dimensions under which packages emit what is their own."""
 OWN = frozenset((*_REQUEST, *telemetry.WORKER_METRICS, *telemetry.AROUND_METRICS))
 
 AROUND = {

@@ -1,0 +1,1 @@
+"""Proofs over a written deployment that need no account, no network and no credentials"""

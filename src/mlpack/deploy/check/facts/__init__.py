@@ -1,0 +1,1 @@
+"""What a written file says, the same for both languages"""
