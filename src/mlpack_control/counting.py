@@ -2,7 +2,8 @@
 
 Promises: both versions are counted in the same minutes, up to the last one that every source of the new version has; what has no
 numbers is left out, never zero. Zero is said only of throttles and of a balancer's errors, which AWS leaves out where there are
-none, and only where their requests are there.
+none, and only where their requests are there. Minutes that AWS may still be writing are apart, as `fresh`: they condemn at once,
+and acquit nobody.
 
 Source: Lambda developer guide, "Types of metrics": per version `FunctionName`, `Resource` and `ExecutedVersion`, all three. The
 package's own lines are those of `mlpack_runtime.telemetry`, by service and release.
@@ -45,14 +46,23 @@ def observe(clients: Clients, rollout: Mapping[str, Any], state: State, now: flo
     closed = math.floor((now - counting.get("late_s", LATE_S)) / 60) * 60
     alarms = alarm_states(clients, counting.get("alarms", ()))
     observed: dict[str, Any] = {"since": since, "until": closed, "alarms": alarms}
-    if closed <= since or state.new is None:
+    ended = math.floor(now / 60) * 60
+    if ended <= since or state.new is None:
         return observed
     queries = [query for side, version in (("old", state.old), ("new", state.new)) for query in _queries(rollout, side, version)]
-    series = _series(clients("cloudwatch"), queries, since, closed)
+    series = _series(clients("cloudwatch"), queries, since, ended)
+    if closed > since:
+        observed |= _window(queries, series, closed)
+    fresh = _window(queries, series, ended)
+    return {**observed, "fresh": fresh} if fresh["until"] > observed["until"] else observed
+
+
+def _window(queries: list[Query], series: list[dict[float, float]], end: float) -> dict[str, Any]:
+    """Both versions' counts up to the last minute before `end` that every source of the new version has."""
     ends = [
         max(values) + 60 for query, values in zip(queries, series, strict=True) if query.side == "new" and _leads(query) and values
     ]
-    until = min(ends, default=closed)
+    until = min([end, *ends])
     sums = {
         (query.side, query.metric, query.source, query.part): sum(value for at, value in values.items() if at < until)
         for query, values in zip(queries, series, strict=True)
@@ -62,7 +72,7 @@ def observe(clients: Clients, rollout: Mapping[str, Any], state: State, now: flo
         key = (query.side, query.metric, query.source)
         if query.sparse and (*key, "total") in sums:
             sums.setdefault((*key, "bad"), 0.0)
-    return {**observed, "until": until, "new": _counts(sums, "new"), "old": _counts(sums, "old")}
+    return {"until": until, "new": _counts(sums, "new"), "old": _counts(sums, "old")}
 
 
 def alarm_states(clients: Clients, names: Any) -> dict[str, str]:

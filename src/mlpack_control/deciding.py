@@ -10,6 +10,7 @@ Will not: read a clock, a metric or an alias, or act.
     {"since": 0, "until": 600, "new": {"errors": {"platform": [2, 310], "package": [0, 309]}, ...}, "old": {...},
      "alarms": {"fashion-prod-brake": "OK"}, "answer": "advance"}
 
+`fresh` has `until`, `new` and `old` with the newest minutes, which may still grow: they condemn, and acquit nobody.
 A pair is [bad, requests]. `answer` is a person's to the question that was asked: advance or roll_back.
 """
 
@@ -120,12 +121,23 @@ def _verdicts(policy: Policy, state: State, seen: Any, now: float) -> list[dict[
     if state.phase != "baking":
         return []
     given = seen if isinstance(seen, Mapping) else {}
-    since, until = given.get("since"), given.get("until")
-    timely = (
-        is_number(now) and is_number(since) and is_number(until) and state.since <= since < until <= now <= until + policy.stale_s
-    )
-    new, old = (given.get("new"), given.get("old")) if timely else (None, None)
-    return [judge(rule, new, old) for rule in policy.rules]
+    fresh = given.get("fresh")
+    closed = _timely(policy, state, given, now)
+    newest = _timely(policy, state, {**fresh, "since": given.get("since")}, now) if isinstance(fresh, Mapping) else (None, None)
+    rows = []
+    for rule in policy.rules:
+        row, early = judge(rule, *closed), judge(rule, *newest)
+        rows.append(early if early["verdict"] == BAD and row["verdict"] != BAD else row)
+    return rows
+
+
+def _timely(policy: Policy, state: State, given: Mapping[str, Any], now: float) -> tuple[Any, Any]:
+    """The counts of the new and the old version, where they are of this step and new enough."""
+    since: Any = given.get("since")
+    until: Any = given.get("until")
+    timely = is_number(now) and is_number(since) and is_number(until)
+    timely = timely and state.since <= since < until <= now and now - until <= policy.stale_s
+    return (given.get("new"), given.get("old")) if timely else (None, None)
 
 
 def _alarms(state: State, seen: Any) -> tuple[list[str], list[str]]:

@@ -72,6 +72,17 @@ def test_counts_decide(observed: Any, kind: str) -> None:
     assert action(observed).kind == kind
 
 
+def test_newest_minutes_condemn_and_acquit_nobody() -> None:
+    bad, good = (
+        {"until": 1780, "new": both([40, 400]), "old": both(HEALTHY)},
+        {"until": 1780, "new": both(HEALTHY), "old": both(HEALTHY)},
+    )
+    assert action(seen(fresh=bad)).kind == "roll_back"
+    assert action(seen(new=[0, 5], fresh=good)).kind == "hold"
+    assert action({"since": 1020, "until": 1020, "fresh": bad}).kind == "roll_back"
+    assert action({"since": 1020, "until": 1020, "fresh": {**bad, "until": 9999}}).kind == "hold"
+
+
 def test_an_alarm_that_was_red_at_the_start_stops_no_fix() -> None:
     state = State(phase="baking", old="7", new="8", step=0, begun=0, since=1000, red=("brake",))
     assert action(seen(alarms={"brake": "ALARM"}), state=state).kind == "shift"

@@ -16,6 +16,8 @@ from mlpack_control.deciding import decide
 from mlpack_control.records import PACKAGE, PLATFORM, Policy, State
 
 MINUTE = 60.0
+SHOWN_AFTER_S = 60.0
+"""How long after its end CloudWatch shows most of a minute; all of it is there `LATE_S` after."""
 ACTS_S = {"publish": 30.0, "warm": 30.0}
 Outcome = Literal["promoted", "rolled back", "undecided"]
 
@@ -112,8 +114,8 @@ class _Traffic:
 
         self.world, self.chance = world, numpy.random.default_rng(seed)
         self.minutes: list[Minute] = []
-        self._first = self._next = -1
-        self._sums: dict[str, dict[str, dict[str, list[float]]]] = {}
+        self._first = -1
+        self._closed = self._fresh = _Window(0)
 
     def to(self, now: float, weight: float) -> None:
         """Draws the minutes that have ended by now, at this weight."""
@@ -154,25 +156,39 @@ class _Traffic:
     def observed(self, since: float, now: float) -> dict[str, Any]:
         """What the controller is shown of the minutes since a step began."""
         first = math.ceil(since / MINUTE)
-        last = min(math.floor((now - LATE_S - self.world.late_s) / MINUTE), len(self.minutes))
-        if last <= first:
-            return {"since": since, "until": since, "new": {}, "old": {}, "alarms": {}}
+        ended = min(math.floor((now - SHOWN_AFTER_S - self.world.late_s) / MINUTE), len(self.minutes))
+        closed = min(math.floor((now - LATE_S - self.world.late_s) / MINUTE), ended)
         if first != self._first:
-            self._first, self._next, self._sums = first, first, {"new": {}, "old": {}}
-        for minute in self.minutes[self._next : last]:
-            self._add(minute)
-        self._next = last
+            self._first, self._closed, self._fresh = first, _Window(first), _Window(first)
+        told = {"since": first * MINUTE, "until": first * MINUTE, "new": {}, "old": {}, "alarms": {}}
         stale = [gap.begin_s for gap in self.world.gaps if gap.kind == "stale" and gap.begin_s <= now < gap.end_s]
-        return {"since": first * MINUTE, "until": min([last * MINUTE, *stale]), **self._sums, "alarms": {}}
+        for window, end in ((self._closed, closed), (self._fresh, ended)):
+            while window.end < end:
+                window.add(self.minutes[window.end], self.world.gaps)
+        if closed > first:
+            told |= {"until": min([closed * MINUTE, *stale]), **self._closed.sums}
+        if ended > max(closed, first):
+            told["fresh"] = {"until": min([ended * MINUTE, *stale]), **self._fresh.sums}
+        return told
 
-    def _add(self, minute: Minute) -> None:
-        hidden = {source: gap.kind for gap in self.world.gaps if gap.begin_s <= minute.at < gap.end_s for source in gap.sources}
+
+class _Window:
+    """The sums of minutes since a step began, by version, metric and source."""
+
+    def __init__(self, first: int) -> None:
+        self.end = first
+        self.sums: dict[str, dict[str, dict[str, list[float]]]] = {"new": {}, "old": {}}
+
+    def add(self, minute: Minute, gaps: tuple[Gap, ...]) -> None:
+        """A minute, without what no source shows of it."""
+        self.end += 1
+        hidden = {source: gap.kind for gap in gaps if gap.begin_s <= minute.at < gap.end_s for source in gap.sources}
         for who, by_metric in minute.counts.items():
             for metric, by_source in by_metric.items():
                 for source, (bad, total) in by_source.items():
                     if (kind := hidden.get(source)) in ("missing", "stale"):
                         continue
-                    row = self._sums[who].setdefault(metric, {}).setdefault(source, [0.0, 0.0])
+                    row = self.sums[who].setdefault(metric, {}).setdefault(source, [0.0, 0.0])
                     row[0] += math.nan if kind == "nan" else bad
                     row[1] += total
 
