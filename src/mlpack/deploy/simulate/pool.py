@@ -67,6 +67,7 @@ class PoolRun:
     counts: list[tuple[float, int]] = field(default_factory=list)
     minutes: list[tuple[int, int, int]] = field(default_factory=list)
     """Of each minute: messages that wait, tasks that run, tasks wanted."""
+    first_sent_s: float | None = None
     first_task_s: float | None = None
 
     def wait(self, share: float) -> float:
@@ -170,6 +171,8 @@ class _Simulation:
     def arrive(self, number: int) -> None:
         self.queue.extend(_Message(self.now) for _ in range(number))
         self.run.sent += number
+        if number and self.run.first_sent_s is None:
+            self.run.first_sent_s = self.now
         self.sent += number
 
     def minute(self) -> None:
