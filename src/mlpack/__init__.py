@@ -29,6 +29,14 @@ if TYPE_CHECKING:
     from mlpack.core.progress import Progress
     from mlpack.deploy.library import WrittenDeployment, plan_deployment, write_deployment
     from mlpack.deploy.planning import DeploymentPlan, RolloutStep
+    from mlpack.deploy.rollouts.library import (
+        RolloutOptions,
+        RolloutStatus,
+        abort_rollout,
+        answer_rollout,
+        rollout_status,
+        start_rollout,
+    )
     from mlpack.pipeline.library import images
     from mlpack.pipeline.library.builds import build, diff, explain, plan, rerun_step, run, run_batch, suggest_recipe
     from mlpack.pipeline.library.extensions import PluginRow, plugins, recipe_schema
@@ -88,6 +96,8 @@ __all__ = [
     "ReleasePackage",
     "ReleaseSummary",
     "RetentionPolicy",
+    "RolloutOptions",
+    "RolloutStatus",
     "RolloutStep",
     "RunResult",
     "Startup",
@@ -99,6 +109,8 @@ __all__ = [
     "Workspace",
     "WrittenDeployment",
     "__version__",
+    "abort_rollout",
+    "answer_rollout",
     "build",
     "create_registry",
     "describe_release",
@@ -114,8 +126,10 @@ __all__ = [
     "registry_json",
     "registry_template",
     "rerun_step",
+    "rollout_status",
     "run",
     "run_batch",
+    "start_rollout",
     "suggest_recipe",
     "why_reserved",
     "write_deployment",
@@ -124,6 +138,10 @@ __all__ = [
 _HOMES = {
     "mlpack.deploy.library": ("WrittenDeployment", "plan_deployment", "write_deployment"),
     "mlpack.deploy.planning": ("DeploymentPlan", "RolloutStep"),
+    "mlpack.deploy.rollouts.library": (
+        *("RolloutOptions", "RolloutStatus"),
+        *("abort_rollout", "answer_rollout", "rollout_status", "start_rollout"),
+    ),
     "mlpack.pipeline.library.builds": ("build", "diff", "explain", "plan", "rerun_step", "run", "run_batch", "suggest_recipe"),
     "mlpack.pipeline.library.extensions": ("PluginRow", "plugins", "recipe_schema"),
     "mlpack.pipeline.library.results": ("BatchOptions", "BatchResult", "DiffResult", "PlanResult", "PruneResult", "RunResult"),

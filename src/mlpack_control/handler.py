@@ -80,6 +80,8 @@ class Controller:
             document["state"] = State(old=old, begun=now, since=now, red=red).json()
         state, look = State.of(document["state"]), document.get("looks", 0) + 1
         observed = observe(self._clients, rollout, state, now) if state.phase == "baking" else {}
+        if state.asked and (answer := self._trail(document).answer(state.step)) is not None:
+            observed["answer"] = answer
         after, action, evidence = decide(policy, state, observed, now)
         if action.kind != "end":
             after, action, evidence = self._kept(document, policy, look, (after, action, evidence))

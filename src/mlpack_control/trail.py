@@ -2,6 +2,7 @@
 
     name/NAME/rollouts/ALIAS              000000004    a rollout: what it goes by, and the move of the alias that it is to end with
     name/NAME/rollout/ALIAS/000000004     000000001    a look: its evidence
+    name/NAME/rollout/ALIAS/000000004     answer 1     what a person answered about the second step
     name/NAME/rollout/ALIAS/000000004     end          how it ended
 
 Promises: no row is ever changed; of two ends one is written; the alias moves together with the end, and only if nobody moved it
@@ -19,7 +20,7 @@ from typing import Any, Protocol
 from mlpack_control.failures import code_of
 from mlpack_control.replaying import canonical
 
-END = "end"
+END, ANSWER = "end", "answer "
 
 
 class Trail(Protocol):
@@ -30,6 +31,9 @@ class Trail(Protocol):
 
     def finish(self, phase: str, why: str, now: float) -> bool:
         """Keep the end, and move the registry's alias if it is `finalised`. Whether the alias is where it should be now."""
+
+    def answer(self, step: int) -> str | None:
+        """What a person answered about this step."""
 
 
 class NoTrail:
@@ -42,6 +46,10 @@ class NoTrail:
     def finish(self, phase: str, why: str, now: float) -> bool:
         """See `Trail`."""
         return True
+
+    def answer(self, step: int) -> str | None:
+        """See `Trail`."""
+        return None
 
 
 class DynamoTrail:
@@ -86,6 +94,12 @@ class DynamoTrail:
                 moves = []  # somebody moved the alias: the end is written alone
             else:
                 return phase != "finalised" or bool(moves)
+
+    def answer(self, step: int) -> str | None:
+        """See `Trail`."""
+        key = self._key(self._steps, f"{ANSWER}{step}")
+        item = self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True).get("Item")
+        return str(json.loads(item["head"]["S"]).get("answer")) if item else None
 
     def _moves(self, now: float) -> list[dict[str, Any]]:
         """The move of the registry's alias, as the start prepared it."""

@@ -53,8 +53,8 @@ def test_both_versions_are_counted_in_the_same_minutes() -> None:
     assert isinstance(account.trail, Memory)
     observed = account.trail.looks[document["looks"]]["observed"]
     assert observed["new"] == observed["old"]
-    assert observed["new"]["errors"] == {"platform": [0, 300], "package": [0, 300]}
-    assert observed["new"]["throttled"] == {"platform": [0, 300]}
+    assert observed["new"]["errors"] == {"platform": [0, 3000], "package": [0, 3000]}
+    assert observed["new"]["throttled"] == {"platform": [0, 3000]}
     dimensions = account.metrics.queries[0]["MetricStat"]["Metric"]["Dimensions"]
     assert [each["Name"] for each in dimensions] == ["FunctionName", "Resource", "ExecutedVersion"]
 

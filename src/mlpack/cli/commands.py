@@ -14,7 +14,7 @@ import click
 
 import mlpack
 from mlpack import __distribution__, __version__
-from mlpack.cli import aliases, builds, care, deploy, releases, running, stdout
+from mlpack.cli import aliases, builds, care, deploy, releases, rollouts, running, stdout
 from mlpack.cli import store as cli_store
 from mlpack.core import interrupts
 from mlpack.core.text import sinks, words
@@ -178,6 +178,7 @@ for _verb in (
     care.registry_group,
     *cli_store.VERBS,
     deploy.deploy_group,
+    *rollouts.VERBS,
 ):
     cli.add_command(_verb)
 care.registry_group.add_command(aliases.policy)

@@ -32,6 +32,7 @@ class Memory:
 
     looks: dict[int, Any] = field(default_factory=dict)
     ends: list[str] = field(default_factory=list)
+    answers: dict[int, str] = field(default_factory=dict)
 
     def record(self, look: int, evidence: Mapping[str, Any]) -> Any:
         return self.looks.setdefault(look, evidence)
@@ -40,6 +41,9 @@ class Memory:
         if not self.ends:
             self.ends.append(phase)
         return self.ends == [phase]
+
+    def answer(self, step: int) -> str | None:
+        return self.answers.get(step)
 
 
 @dataclass

@@ -68,6 +68,27 @@ def promote(place: Place, reference: Reference, alias: str, wish: MoveRequest, j
 
     RecipeError when the release does not exist, GateError when gates refuse, ConflictError when another moved it meanwhile.
     """
+    release, prepare = _promotion(place, reference, alias, wish, judge)
+    with leases.protected(place, release):
+        return _move(place, reference.name, alias, wish, prepare)
+
+
+def prospect(place: Place, reference: Reference, alias: str, wish: MoveRequest, judge: Judge) -> Move | None:
+    """The move that `promote` would make now, after its gates, without making it: a rollout makes it at its end, unless somebody
+    moved the alias meanwhile. None: the alias is there already.
+
+    RecipeError when the release does not exist, GateError when gates refuse, ConflictError when the alias is not as expected.
+    """
+    _, prepare = _promotion(place, reference, alias, wish, judge)
+    last = latest(place, reference.name, alias)
+    _check_expected(place, f"{reference.name}:{alias}", last, wish.expect)
+    return prepare(last)
+
+
+def _promotion(
+    place: Place, reference: Reference, alias: str, wish: MoveRequest, judge: Judge
+) -> tuple[Release, Callable[[Move | None], Move | None]]:
+    """The release to promote, and what makes the move after the last one (None: nothing to do)."""
     check_names(reference, alias)
     if wish.force and not wish.why:
         raise RecipeError("--force needs --why: the history records the reason")
@@ -86,8 +107,7 @@ def promote(place: Place, reference: Reference, alias: str, wish: MoveRequest, j
         intent: dict[str, Any] = {"alias": alias, "kind": PROMOTE, "forced": forced, "gates": gates}
         return _next(place, last, wish, release, row.body, **intent)
 
-    with leases.protected(place, release):
-        return _move(place, reference.name, alias, wish, prepare)
+    return release, prepare
 
 
 def rollback(place: Place, reference: Reference, wish: MoveRequest) -> MoveResult:
