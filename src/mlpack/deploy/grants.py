@@ -15,12 +15,22 @@ from typing import Any
 from mlpack.deploy.graph.roles import Grant
 from mlpack.deploy.graph.values import Context, Id, Joined, Ref, Value
 
+LOG_DELIVERY = (
+    "logs:CreateLogDelivery", "logs:DeleteLogDelivery", "logs:DescribeLogGroups", "logs:DescribeResourcePolicies",
+    "logs:GetLogDelivery", "logs:ListLogDeliveries", "logs:PutResourcePolicy", "logs:UpdateLogDelivery",
+)  # fmt: skip
+"""What a state machine does to have its log written."""
+
 WILDCARDS: Mapping[str, str] = {
     "xray:PutTraceSegments": "X-Ray knows no resources for segments",
     "xray:PutTelemetryRecords": "X-Ray knows no resources for its own records",
     "ecr:GetAuthorizationToken": "a token is of a registry, which has no ARN",
     "cloudwatch:DescribeAlarms": "CloudWatch lists composite alarms only for the whole account",
     "cloudwatch:GetMetricData": "CloudWatch knows no resources for reading metrics",
+    "ecs:DiscoverPollEndpoint": "ECS knows no resources for the question where it is",
+    "elasticloadbalancing:DescribeListeners": "load balancers know no resources for reading",
+    "elasticloadbalancing:DescribeTargetHealth": "load balancers know no resources for reading",
+    **dict.fromkeys(LOG_DELIVERY, "Step Functions asks for it, and CloudWatch Logs knows no resources for deliveries"),
 }
 """Actions that are granted for `*`, and why."""
 

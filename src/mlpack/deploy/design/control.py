@@ -7,14 +7,16 @@ machine that did not end well and by the alarm of the endpoint.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from mlpack.deploy import grants
 from mlpack.deploy.design.parts import Program, letters, logs, named, own_zip, program
 from mlpack.deploy.graph.functions import Permission
 from mlpack.deploy.graph.machines import Machine, Rule
 from mlpack.deploy.graph.roles import Grant, Role
-from mlpack.deploy.graph.values import Id, Node, Parameter, Ref, Value
+from mlpack.deploy.graph.values import Context, Id, Joined, Node, Parameter, Ref, Value
 from mlpack.deploy.graph.watching import CompositeAlarm
 from mlpack.deploy.machines import rollout, triggers
 from mlpack.deploy.service import Service
@@ -25,21 +27,46 @@ _TIMEOUT_S, _RESERVED = 60, 2
 REGISTRY = Parameter("RegistryTable", "the name of the registry's table, where the trail of rollouts is kept", "mlpack")
 
 
-def target(service: Service) -> dict[str, str]:
-    """What a rollout moves, as the controller's document says it."""
-    return {"kind": "function", "function": service.stack, "alias": "live"}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What a rollout moves: as the controller's document says it, and the rights of who moves it and of who may only clear it."""
+
+    target: Mapping[str, Value]
+    moves: tuple[Grant, ...]
+    clears: tuple[Grant, ...]
 
 
-def control(service: Service, function: Id, alias: Id, topic: Id, sha256: str) -> tuple[Node, ...]:
+def of_function(service: Service, function: Id, alias: Id) -> Moved:
+    """An alias between two versions."""
+    return Moved(
+        target={"kind": "function", "function": service.stack, "alias": "live"},
+        moves=grants.controller(function=Ref(function), alias=Ref(alias), registry=grants.table(REGISTRY)),
+        clears=grants.brake(function=Ref(function), alias=Ref(alias)),
+    )
+
+
+def of_tasks(target: Mapping[str, Value], moves: tuple[Grant, ...]) -> Moved:
+    """Tasks or weights: the brake makes the same calls as the controller, since nothing less than them takes work away."""
+    counts = Grant(
+        actions=("cloudwatch:DescribeAlarms", "cloudwatch:GetMetricData"), resources=grants.EVERYTHING,
+        why="counts requests and failures of both versions, and sees which alarms are red",
+    )  # fmt: skip
+    trail = Grant(
+        actions=("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"), resources=(grants.table(REGISTRY),),
+        why="keeps the trail, and moves the registry's alias at the end",
+    )  # fmt: skip
+    return Moved(target=target, moves=(*moves, counts, trail), clears=moves)
+
+
+def control(service: Service, moved: Moved, topic: Id, sha256: str) -> tuple[Node, ...]:
     """The controller, its machine, the brake and the dead man's rule."""
-    moved, zipped = Ref(function), own_zip("controller", sha256, HANDLER)
     controller = Program(
         id=CONTROLLER,
         name="controller",
-        code=zipped,
+        code=own_zip("controller", sha256, HANDLER),
         timeout_s=_TIMEOUT_S,
         reserved=_RESERVED,
-        grants=grants.controller(function=moved, alias=Ref(alias), registry=grants.table(REGISTRY)),
+        grants=moved.moves,
     )
     brake = Program(
         id=BRAKE,
@@ -47,8 +74,8 @@ def control(service: Service, function: Id, alias: Id, topic: Id, sha256: str) -
         code=own_zip("controller", sha256, BRAKE_HANDLER),
         timeout_s=_TIMEOUT_S,
         reserved=_RESERVED,
-        grants=grants.brake(function=moved, alias=Ref(alias)),
-        environment={"MLPACK_ROLLOUT_TARGET": json.dumps(target(service), sort_keys=True)},
+        grants=moved.clears,
+        environment={"MLPACK_ROLLOUT_TARGET": as_text(moved.target)},
         dead=Id("BrakeDead"),
     )
     definition = rollout.definition(Ref(controller.alias), Ref(topic), name=service.stack)
@@ -60,6 +87,17 @@ def control(service: Service, function: Id, alias: Id, topic: Id, sha256: str) -
         triggers.dead_man("DeadMan", named(service, "dead-man"), ROLLOUT, brake.alias),
         Permission(id=Id("DeadManMay"), alias=brake.alias, service="events.amazonaws.com", source=Ref(Id("DeadMan"))),
     )
+
+
+def as_text(told: Mapping[str, Any]) -> Value:
+    """A flat object as JSON, with values in it that only the account will know."""
+    parts: list[Value] = []
+    for name, value in sorted(told.items()):
+        parts.append(f"{', ' if parts else '{'}{json.dumps(name)}: ")
+        parts += ['"', value, '"'] if isinstance(value, Ref | Parameter | Joined | Context) else [json.dumps(value, sort_keys=True)]
+    parts.append("}")
+    texts = [part for part in parts if isinstance(part, str)]
+    return "".join(texts) if len(texts) == len(parts) else Joined(tuple(parts))
 
 
 def alarmed(service: Service, alarms: Sequence[CompositeAlarm]) -> tuple[Node, ...]:
@@ -86,12 +124,7 @@ def publishes(topic: Id) -> tuple[Grant, ...]:
 def machine(service: Service, node: Id, name: str, definition: dict[str, object], rights: tuple[Grant, ...]) -> tuple[Node, ...]:
     """A state machine with its log and its role."""
     group = Id(f"{node}Logs")
-    everything: tuple[Value, ...] = ("*",)
-    delivery = (
-        "logs:CreateLogDelivery", "logs:DeleteLogDelivery", "logs:DescribeLogGroups", "logs:DescribeResourcePolicies",
-        "logs:GetLogDelivery", "logs:ListLogDeliveries", "logs:PutResourcePolicy", "logs:UpdateLogDelivery",
-    )  # fmt: skip
-    writes = Grant(actions=delivery, resources=everything, why="has its log delivered")
+    writes = Grant(actions=grants.LOG_DELIVERY, resources=grants.EVERYTHING, why="has its log delivered")
     return (
         logs(service, node, f"/aws/vendedlogs/states/{named(service, name)}"),
         Role(id=Id(f"{node}Role"), service="states.amazonaws.com", grants=(*rights, *grants.traces(), writes)),

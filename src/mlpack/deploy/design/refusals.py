@@ -48,8 +48,9 @@ def _of_endpoint(service: Service) -> Iterator[tuple[Place, str]]:
         and (package.authorize.get("api_keys") or {}).get("header") in ("authorization",)
     ):
         yield ("endpoint", "auth"), "iam signs in the header authorization, which serve.authorize reads a key from: another header"
-    if package.kind == "container" and endpoint.kind not in ("alb", "http-api"):
-        yield ("endpoint", "kind"), f"{endpoint.kind} stands before functions: a container's tasks are behind a load balancer (alb)"
+    if package.kind == "container" and endpoint.kind != "alb":
+        why = f"{endpoint.kind} stands before functions: a container's tasks are behind a load balancer"
+        yield ("endpoint", "kind"), f"{why}: kind: alb, which asks nobody who they are"
 
 
 def _of_warmth(service: Service) -> Iterator[tuple[Place, str]]:

@@ -16,9 +16,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mlpack.deploy import programs
-from mlpack.deploy.design import control, endpoints, model, refusals
+from mlpack.deploy.design import control, endpoints, hosts, model, pool, refusals, tasks
 from mlpack.deploy.graph.graph import Graph
 from mlpack.deploy.graph.stores import Topic
+from mlpack.deploy.graph.tasks import Task
 from mlpack.deploy.graph.values import Id, Node, Ref, Value
 from mlpack.deploy.graph.watching import CompositeAlarm
 from mlpack.deploy.service import Service
@@ -31,33 +32,60 @@ def design(service: Service, digests: Mapping[str, str] | None = None) -> Graph:
     """The graph of a service. `digests`: of mlpack's own programs by name, those of this installation where it is left out.
     PlacedError for what its package cannot do."""
     refusals.check(service)
-    known = digests or {}
-    nodes: list[Node] = [_topic(service)]
-    outputs: dict[str, tuple[str, Value]] = {}
-    nodes += _function(service, outputs, known.get("controller") or programs.sha256("controller"))
-    if (where := endpoints.address(service)) is not None:
-        outputs["Address"] = ("where requests go", where)
-    seen = watched(service, nodes)
-    if any(node.id == control.ROLLOUT for node in nodes):
-        seen = (*seen, *control.alarmed(service, [node for node in seen if isinstance(node, CompositeAlarm)]))
+    known = digests or {name: programs.sha256(name) for name in programs.PACKAGES}
+    topic = Topic(id=TOPIC, name=f"{service.stack}-alarms", services=PUBLISHERS)
+    nodes, moved = _topology(service), _moved(service)
+    led = control.control(service, moved, TOPIC, known["controller"]) if service.deploy.rollout.codedeploy is None else ()
+    seen = watched(service, (topic, *nodes, *led))
+    alarms = [node for node in seen if isinstance(node, CompositeAlarm)] if led else []
     return Graph(
         name=service.name,
         environment=service.environment,
-        nodes=seen,
+        nodes=(*seen, *_following(service, seen), *control.alarmed(service, alarms)),
         tags=dict(service.tags),
-        outputs=outputs,
+        outputs=_outputs(service, nodes, led=bool(led)),
     )
 
 
-def _topic(service: Service) -> Topic:
-    return Topic(id=TOPIC, name=f"{service.stack}-alarms", services=PUBLISHERS)
+def target(service: Service) -> Mapping[str, Value]:
+    """What a rollout of this service moves, as the controller's document says it."""
+    return _moved(service).target
 
 
-def _function(service: Service, outputs: dict[str, tuple[str, Value]], controller: str) -> tuple[Node, ...]:
-    outputs["Alias"] = ("what callers go by, and the rollout moves", Ref(model.LIVE))
-    outputs["Rollout"] = ("the state machine of rollouts", Ref(control.ROLLOUT))
-    return (
-        *model.model(service),
-        *endpoints.endpoint(service, model.LIVE),
-        *control.control(service, Id(model.MODEL), model.LIVE, TOPIC, controller),
-    )
+def _topology(service: Service) -> tuple[Node, ...]:
+    kind = service.package.kind
+    if kind == "container":
+        return hosts.hosts(service)
+    if kind == "worker":
+        return pool.pool(service)
+    return (*model.model(service), *endpoints.endpoint(service, model.LIVE))
+
+
+def _moved(service: Service) -> control.Moved:
+    if service.package.kind == "container":
+        return control.of_tasks(hosts.target(), hosts.moves())
+    if service.package.kind == "worker":
+        return control.of_tasks(pool.target(service), tasks.moves())
+    return control.of_function(service, Id(model.MODEL), model.LIVE)
+
+
+def _following(service: Service, seen: tuple[Node, ...]) -> tuple[Node, ...]:
+    """The tasks of the next image. They have the metrics of the present ones, so they are not watched apart."""
+    task = next((node for node in seen if isinstance(node, Task)), None)
+    if task is None:
+        return ()
+    return tasks.following(service, hosts.kind(service) if service.package.kind == "container" else pool.kind(service), task)
+
+
+def _outputs(service: Service, nodes: tuple[Node, ...], *, led: bool) -> dict[str, tuple[str, Value]]:
+    outputs: dict[str, tuple[str, Value]] = {}
+    if led:
+        outputs["Rollout"] = ("the state machine of rollouts", Ref(control.ROLLOUT))
+    if any(node.id == model.LIVE for node in nodes):
+        outputs["Alias"] = ("what callers go by, and the rollout moves", Ref(model.LIVE))
+    if (where := endpoints.address(service)) is not None:
+        outputs["Address"] = ("where requests go", where)
+    for name, value in target(service).items():
+        if isinstance(value, Ref):
+            outputs[f"Target{name.title()}"] = (f"`{name}` of the target of rollouts", value)
+    return outputs
