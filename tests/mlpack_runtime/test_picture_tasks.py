@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper, save_model
 from tests.support.runtime.functions import function
 from tests.support.runtime.pictures import constants, file, means, picture
 from tests.support.runtime.tiny_packages import package
@@ -328,6 +329,43 @@ def test_lists_and_rows_were_chosen_by_the_graph(detecting: Callable[..., Servic
     said = {"form": "lists", "boxes": "boxes", "scores": "scores", "classes": "classes", "coordinates": "yxyx", "relative": True}
     body = {"image": text(painted("red", 100, 50))}
     assert ask(detecting(outputs, said), body)["objects"] == [{"label": "dog", "score": 0.9, "box": box(10, 10, 50, 30)}]
+
+
+def test_a_detector_takes_one_picture_without_an_axis_for_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision's, exported with a list of one picture: its boxes end where the picture that it was given does."""
+
+    def graph(path: Path) -> Path:
+        given = helper.make_tensor_value_info("images", TensorProto.FLOAT, [3, "height", "width"])
+        ends = [
+            helper.make_node("Shape", ["images"], ["shape"]),
+            helper.make_node("Gather", ["shape", "order"], ["sides"]),
+            helper.make_node("Cast", ["sides"], ["numbers"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["numbers", "part"], ["row"]),
+            helper.make_node("Unsqueeze", ["row", "first"], ["boxes"]),
+            helper.make_node("ReduceMax", ["images"], ["most"], keepdims=0),
+            helper.make_node("Unsqueeze", ["most", "first"], ["scores"]),
+        ]
+        kept = {"order": np.array([2, 1, 2, 1]), "part": np.array([0, 0, 1, 0.5], np.float32), "first": np.array([0])}
+        weights = [numpy_helper.from_array(value, name) for name, value in kept.items()]
+        label = helper.make_node("Constant", [], ["labels"], value=numpy_helper.from_array(np.array([1])))
+        shapes = {"boxes": ["n", 4], "scores": ["n"]}
+        outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+        outputs.append(helper.make_tensor_value_info("labels", TensorProto.INT64, ["n"]))
+        made = helper.make_graph([*ends, label], "detector", [given], outputs, weights)
+        save_model(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+        return path
+
+    said = {"form": "lists", "boxes": "boxes", "scores": "scores", "classes": "labels", "coordinates": "xyxy"}
+    image = {"input": "images", "steps": [], "factors": [1 / 255] * 3, "terms": [0.0] * 3, "mode": "RGB", "single": True}
+    task = {"name": "object-detection", "labels": ["cat", "dog"], "objects": said, "image": image}
+    monkeypatch.setattr(model, "ROOT", str(package(tmp_path / "one", graph, task=task)))
+    service = open_service()
+    wanted = {"objects": [{"label": "dog", "score": 1.0, "box": box(0, 0, 100, 25)}]}
+    red, wide = text(painted("red", 100, 50)), text(painted("red", 30, 20))
+    assert ask(service, {"image": red}) == wanted
+    assert ask(service, {"images": [red]}) == {"results": [wanted]}
+    assert ask(service, {"inputs": wide})[0]["box"] == box(0, 0, 30, 10)
+    assert "takes 1 picture a call, not 2: send them one by one" in ask(service, {"images": [red, wide]}, 400)["error"]
 
 
 def test_rows_hold_score_and_label(detecting: Callable[..., Service]) -> None:

@@ -228,6 +228,12 @@ def test_forms_of_detectors(tmp_path: Path) -> None:
         "objects"
     ]
     assert (lists["classes"], lists["coordinates"], "relative" in lists) == ("labels", "xyxy", False)
+    one = (spec("images", 3, "height", "width"),)
+    chosen = spec("boxes", "n", 4), spec("labels", "n", dtype="int64"), spec("scores", "n")
+    image = look(tmp_path, {}, one, chosen, task="object-detection", objects=Objects(form="lists"), labels=("a",))["image"]
+    assert (image["single"], image["steps"], image["input"]) == (True, [], "images")
+    with pytest.raises(RecipeError, match=r"four axes.*Three axes are enough for a detector that gives lists \(serve\.objects"):
+        look(tmp_path, {}, one, (spec("output0", 6, 84),), task="object-detection", objects=Objects(form="yolo"), labels=("a", "b"))
     for said, outputs, message in (
         (Objects(form="yolo"), (spec("output0", "batch", 9, 84),), "no axis of 6"),
         (Objects(form="yolo"), (spec("a", 1, 6, 84), spec("b", 1)), "say serve.objects.boxes"),

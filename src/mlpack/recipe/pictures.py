@@ -20,6 +20,8 @@ from mlpack.recipe.processors import Pixels, UnknownError
 
 _DATATYPES = {"float32": "FP32", "uint8": "UINT8", "int64": "INT64", "int32": "INT32", "bool": "BOOL"}
 _CHANNELS = (1, 3)
+_SINGLE_AXES = 3
+"""Of an input that holds one picture and no more."""
 _GRAY = 114
 """Around a picture that is padded, as YOLO's training has it."""
 _FORMS: Mapping[str, dict[str, Any]] = {
@@ -82,10 +84,11 @@ def image_settings(serve: Serve, signature: Signature, config: Mapping[str, Any]
         NotCertainError: As the module says.
     """
     said = serve.image or Image()
-    port, mask = _ports(signature)
+    port, mask = _ports(signature, serve)
     channels, height, width, last = _layout(port, said)
     pixels = _from_files(said, config, processor)
-    steps = _steps(said, pixels, (height, width), config.get("image_size"))
+    single = len(port.shape) == _SINGLE_AXES
+    steps = _steps(said, pixels, (height, width), config.get("image_size"), single=single)
     if pixels is not None and not pixels.mask:
         mask = None
     fixed = processors.fixed_size(steps)
@@ -107,6 +110,7 @@ def image_settings(serve: Serve, signature: Signature, config: Mapping[str, Any]
         "mode": "L" if channels == 1 else "RGB",
         **({"flip": True} if flip else {}),
         **({"layout": "NHWC"} if last else {}),
+        **({"single": True} if single else {}),
         **({"pad_to": list(pixels.pad_to)} if pixels is not None and pixels.pad_to else {}),
         **({"mask": {"name": mask.name, "datatype": _DATATYPES[mask.dtype]}} if mask is not None else {}),
     }
@@ -178,21 +182,24 @@ def detector_settings(
     return {"objects": objects, "labels": labels, **({"iou": iou} if iou is not None else {})}
 
 
-def _ports(signature: Signature) -> tuple[TensorSpec, TensorSpec | None]:
+def _ports(signature: Signature, serve: Serve) -> tuple[TensorSpec, TensorSpec | None]:
     """The input for pictures, and that for their mask."""
-    pictures = [spec for spec in signature.inputs if len(spec.shape) == 4 and spec.dtype in ("float32", "uint8")]
+    # torchvision's detectors take a list of pictures: exported with one, that is an input without an axis for several.
+    axes = (4, _SINGLE_AXES) if serve.objects is not None and serve.objects.form == "lists" else (4,)
+    pictures = [spec for spec in signature.inputs if len(spec.shape) in axes and spec.dtype in ("float32", "uint8")]
     masks = [spec for spec in signature.inputs if spec.name == "pixel_mask" and len(spec.shape) == 3 and spec.dtype in _DATATYPES]
     if len(pictures) != 1 or len(signature.inputs) != 1 + len(masks):
         inputs = ", ".join(f"{spec.name} ({spec.dtype} {list(spec.shape)})" for spec in signature.inputs)
         raise NotCertainError(
-            f"pictures need one input of four axes, float32 or uint8, and nothing beside it; the model has {inputs}"
+            f"pictures need one input of four axes, float32 or uint8, and nothing beside it; the model has {inputs}."
+            " Three axes are enough for a detector that gives lists (serve.objects: {form: lists}), as torchvision's do"
         )
     return pictures[0], masks[0] if masks else None
 
 
 def _layout(port: TensorSpec, said: Image) -> tuple[int, int | str, int | str, bool]:
     """Channels, height and width of the input, and whether channels come last."""
-    first, second, third = port.shape[1:]
+    first, second, third = port.shape[-3:]
     before, behind = first in _CHANNELS, third in _CHANNELS
     if said.layout is None and before == behind:
         raise NotCertainError(
@@ -223,9 +230,9 @@ def _from_files(said: Image, config: Mapping[str, Any], processor: Mapping[str, 
 
 
 def _steps(
-    said: Image, pixels: Pixels | None, own: tuple[int | str, int | str], written: Any
+    said: Image, pixels: Pixels | None, own: tuple[int | str, int | str], written: Any, *, single: bool
 ) -> Sequence[tuple[str, dict[str, Any]]]:
-    """`own`: the input's height and width; `written`: config.json's `image_size`."""
+    """`own`: the input's height and width; `written`: config.json's `image_size`; `single`: the input holds one picture."""
     if pixels is not None and said.fit is None:
         if said.size in (None, processors.fixed_size(pixels.steps)):
             told = {"resample": processors.RESAMPLES[said.resample]} if said.resample else {}
@@ -238,6 +245,8 @@ def _steps(
     sizes = [written, written] if isinstance(written, int) else written
     if size is None and isinstance(sizes, list) and len(sizes) == 2 and all(type(each) is int and each > 0 for each in sizes):
         size = sizes[0], sizes[1]
+    if size is None and single and said.fit is None and isinstance(own[0], str) and isinstance(own[1], str):
+        return []  # such a model resizes by itself
     if size is None:
         raise NotCertainError("nothing says which size pictures get: say serve.image.size")
     filter_ = next((step[1]["resample"] for step in pixels.steps if "resample" in step[1]), None) if pixels else None

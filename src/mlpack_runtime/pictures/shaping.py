@@ -5,7 +5,8 @@ pixels of 8 bits; the arithmetic is Pillow's on planes of float32. Measured for 
 engine that does the same takes 3.3 ms, and 6.6 ms once to open. Will not: take more memory for a tensor than a body may have.
 
 model.json's `image` has: `steps`, a list of `[name, arguments]` of this module's `STEPS`; `factors` and `terms` of the
-channels, in the model's order; `mode` of Pillow, RGB or L; and where they are so `flip` (BGR), `layout` NHWC, `pad_to` and `mask`.
+channels, in the model's order; `mode` of Pillow, RGB or L; and where they are so `flip` (BGR), `layout` NHWC, `pad_to`, `mask`, and
+`single`: an input of one picture, without an axis for several.
 """
 
 from mlpack_runtime.limits import RequestError, too_large
@@ -103,7 +104,8 @@ class Shaper:
         channels, last = len(self.settings["factors"]), self.settings.get("layout") == "NHWC"
         parts = [part for image in images for part in self._parts(image, width, height, last=last)]
         sizes = (height, width, channels) if last else (channels, height, width)
-        return Tensor(self.port.datatype, (len(images), *sizes), b"".join(parts))
+        several = () if self.settings.get("single") else (len(images),)
+        return Tensor(self.port.datatype, (*several, *sizes), b"".join(parts))
 
     def _parts(self, image: "Pixels", width: int, height: int, *, last: bool) -> "list[Any]":
         """One picture's bytes, in pieces."""

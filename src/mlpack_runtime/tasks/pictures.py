@@ -26,7 +26,7 @@ class PictureTask(FileTask):
         super().__init__(model, settings)
         self.shaper = Shaper(self.port, self.reading, model.limits)
         first = self.port.shape[0] if self.port.shape else None
-        self.at_once = first if type(first) is int else None
+        self.at_once = 1 if self.reading.get("single") else first if type(first) is int else None
 
     def read(self, value: "dict[str, Any]", call: "Call", asked: Asked) -> None:
         """Pictures as the model's input."""
