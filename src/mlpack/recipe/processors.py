@@ -252,22 +252,22 @@ def normalized(
 def timm_pixels(settings: Mapping[str, Any]) -> Pixels:
     """What timm does with a picture for evaluation, by a config.json's `pretrained_cfg`. Raises UnknownError."""
     size = settings.get("input_size")
-    if not isinstance(size, list) or len(size) != 3 or size[0] != 3 or size[1] != size[2]:
-        raise UnknownError(f"pretrained_cfg has the input_size {size!r:.60}: squares of three channels are understood")
+    if not isinstance(size, list | tuple) or len(size) != 3 or size[0] != 3:
+        raise UnknownError(f"pretrained_cfg has the input_size {size!r:.60}: three channels, a height and a width are understood")
     part = settings.get("crop_pct") or 0.875
     mode, filter_ = settings.get("crop_mode") or "center", settings.get("interpolation") or "bicubic"
     if mode not in ("center", "squash") or filter_ not in RESAMPLES:
         raise UnknownError(f"pretrained_cfg has crop_mode {mode!r:.40} and interpolation {filter_!r:.40}, which are not understood")
-    side = _whole(size[1], "input_size", 1)
-    scaled, resample = int(side / _part(part)), RESAMPLES[filter_]
-    first = (
-        ("shortest", {"size": scaled, "resample": resample})
-        if mode == "center"
-        else ("resize", {**_square(scaled), "resample": resample})
-    )
+    sides = {name: _whole(each, "input_size", 1) for name, each in zip(("height", "width"), size[1:], strict=True)}
+    scaled, resample = {name: int(side / _part(part)) for name, side in sides.items()}, RESAMPLES[filter_]
+    first: tuple[str, dict[str, Any]] = ("resize", {**scaled, "resample": resample})
+    if mode == "center" and scaled["height"] == scaled["width"]:
+        first = ("shortest", {"size": scaled["height"], "resample": resample})
+    elif mode == "center":
+        first = ("cover", {**scaled, "resample": resample})
     mean, std = (_numbers(settings.get(key), default, key) for key, default in zip(("mean", "std"), _IMAGENET, strict=True))
     factors, terms = normalized((1 / 255,) * 3, (0.0,) * 3, mean, std)
-    steps = (first, ("crop", {**_square(side), "half": True}))
+    steps = (first, ("crop", {**sides, "half": True}))
     return Pixels(steps=steps, factors=factors, terms=terms, apart=(1 / 255, mean, std))
 
 

@@ -200,16 +200,21 @@ def inside(image: "Pixels", frame: Frame, arguments: "Mapping[str, Any]", limits
 
 
 def crop(image: "Pixels", frame: Frame, arguments: "Mapping[str, Any]", limits: "Limits") -> "Pixels":
-    """The middle of it, `height` and `width`; black around it where it is smaller. `half`: places between two pixels are rounded to
-    even ones, as torchvision does, instead of down."""
+    """The middle of it, `height` and `width`; black around it where it is smaller. `half`: places between two pixels are rounded as
+    torchvision does, instead of down."""
     del limits
     width, height = image.size
     wide, high = arguments["width"], arguments["height"]
     left, top = (width - wide) // 2, (height - high) // 2
     if arguments.get("half"):
-        left, top = round((width - wide) / 2), round((height - high) / 2)
+        left, top = _half(width - wide), _half(height - high)
     frame.moved(-left, -top)
     return image.crop((left, top, left + wide, top + high))
+
+
+def _half(over: int) -> int:
+    """Half of what a picture has over its crop, as torchvision's `center_crop` has it, which pads before it crops."""
+    return round(over / 2) if over > 0 else -(-over // 2)
 
 
 def letterbox(image: "Pixels", frame: Frame, arguments: "Mapping[str, Any]", limits: "Limits") -> "Pixels":
