@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,9 +27,6 @@ from mlpack_runtime.service import Reply, open_service
 from mlpack_runtime.several import shelf as shelves
 from mlpack_runtime.several.service import Several
 from mlpack_runtime.several.shelf import Shelf, ShelfError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -439,3 +440,30 @@ def test_messages_say_which_model(root: Path, place: Place, tmp_path: Path) -> N
     assert (two["status"], json.loads(two["body"])["model_name"]) == (200, "affine")
     assert three["status"] == 404
     assert len(place.dead()) == 1
+
+
+def test_a_batch_is_answered_by_one_of_several(root: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("".join(f'{{"inputs": {{"x": [{at}, 2]}}}}\n' for at in range(5)))
+    code = (
+        "import sys\nfrom mlpack_runtime import model\nmodel.ROOT = sys.argv.pop(1)\n"
+        "from mlpack_runtime.batch.main import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(model.__file__).parents[1])}
+
+    def run(*words: str) -> tuple[int, str]:
+        command = [sys.executable, "-c", code, str(root), str(manifest), *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout.splitlines()[-1]
+
+    status, line = run("--model", "wide", "--results", str(tmp_path / "out"))
+    assert status == 0, line
+    told = json.loads(line)
+    assert (status, told["batch"]["answered"], told["batch"]["failed"], told["model"]) == (0, 5, 0, "wide")
+    (piece,) = (tmp_path / "out/results").iterdir()
+    answers = [json.loads(text)["answer"]["outputs"][0]["data"] for text in piece.read_text().splitlines()]
+    assert answers == [[float(at), 2.0] for at in range(5)]
+    status, line = run()  # the default one, which takes other inputs
+    assert (status, json.loads(line)["batch"]["failed"]) == (0, 5)
+    status, line = run("--model", "none")
+    assert (status, "there is no model 'none' here; this package has affine, second, third, wide" in line) == (2, True)

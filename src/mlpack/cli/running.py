@@ -47,6 +47,7 @@ _TIMEOUT_S = 60
     help="The manifest's column for a key of requests: text=review, or features=age,income for a row. May be given again.",
 )
 @click.option("--format", type=click.Choice(["jsonl", "csv", "parquet"]), help="The manifest's format. [default: as its name says]")
+@click.option("--model", metavar="NAME", help="The model that answers --batch, of a package of several. [default: the default one]")
 @releases.as_json
 @releases.quiet_option
 @click.pass_obj
@@ -60,12 +61,13 @@ def run(  # noqa: PLR0913 - click hands every option over by itself
     results: str | None,
     columns: tuple[str, ...],
     format: str | None,  # noqa: A002 - the option's name
+    model: str | None,
     as_json: bool,
 ) -> int:
     """Boot PACKAGE here and call it, as its target would. PACKAGE is what a build left: its directory, or one artifact's."""
     if manifest is None:
-        if results or columns or format:
-            raise click.UsageError("--results, --column and --format are for a manifest: give it as --batch MANIFEST")
+        if results or columns or format or model:
+            raise click.UsageError("--results, --column, --format and --model are for a manifest: give it as --batch MANIFEST")
         with releases.open_console(quiet) as console:
             result = mlpack.run(package, event=event, memory_mb=memory_mb, timeout_s=timeout_s or _TIMEOUT_S)
             console.note(f"booted {result.how}; initialised in {result.init_ms:.0f} ms")
@@ -73,7 +75,8 @@ def run(  # noqa: PLR0913 - click hands every option over by itself
         return ExitCode.OK
     if event or timeout_s:
         raise click.UsageError("--event and --timeout are for one request: leave them out where there is --batch")
-    options = mlpack.BatchOptions(results=results, columns=dict(map(_column, columns)), format=format, memory_mb=memory_mb)
+    told = dict(map(_column, columns))
+    options = mlpack.BatchOptions(results=results, columns=told, format=format, memory_mb=memory_mb, model=model)
     with releases.open_console(quiet) as console:
         answered = mlpack.run_batch(package, manifest, options=options, progress=console)
         console.note(answered.text())

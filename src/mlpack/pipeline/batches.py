@@ -28,7 +28,13 @@ _FAULTS: Mapping[int, type[MlpackError]] = {2: RecipeError, 3: PackError, 4: Ser
 _S3 = "s3://"
 
 
-def words_of(manifest: str, results: str | None, columns: Columns, format: str | None) -> tuple[str, ...]:  # noqa: A002 - its name in the interface
+def words_of(
+    manifest: str,
+    results: str | None,
+    columns: Columns,
+    format: str | None,  # noqa: A002 - its name in the interface
+    model: str | None = None,
+) -> tuple[str, ...]:
     """The package's command line for a manifest. RecipeError where this installation lacks what the manifest needs."""
     if (manifest.startswith(_S3) or (results or "").startswith(_S3)) and find_spec("botocore") is None:
         raise RecipeError(f"{manifest}: S3 needs botocore, which is not installed here: {distribution.install('aws')}")
@@ -39,6 +45,7 @@ def words_of(manifest: str, results: str | None, columns: Columns, format: str |
     words += ["--results", _place(results)] if results else []
     words += ["--columns", json.dumps(told)] if told else []
     words += ["--format", format] if format else []
+    words += ["--model", model] if model else []
     return tuple(words)
 
 

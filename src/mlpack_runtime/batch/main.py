@@ -1,7 +1,9 @@
-"""A batch in a process of its own: `bootstrap.py batch MANIFEST [--results PLACE] [--columns JSON] [--format F] [--path FOLDER]`.
+"""A batch in a process of its own: `bootstrap.py batch MANIFEST [--results PLACE] [--columns JSON] [--format F] [--model NAME]
+[--path FOLDER]`.
 
-MANIFEST and PLACE are s3:// addresses or paths; FOLDER is one more where botocore or pyarrow may be. Each piece of results is a
-line on stdout, and the state a last one: {"message": "batch ended", "batch": {...}}.
+MANIFEST and PLACE are s3:// addresses or paths; NAME is one of several models, else the default one answers; FOLDER is one more
+where botocore or pyarrow may be. Each piece of results is a line on stdout, and the state a last one: {"message": "batch ended",
+"batch": {...}}.
 
 Exit status: 0 all items have a result, errors among them; 2 the manifest or the command is wrong; 3 the package fails; 4 a service
 fails; 75 stopped by a signal (`EX_TEMPFAIL`). After all but 2, the same command goes on where this one ended.
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 STOPPED = 75
 _LAST_S = 10.0
-_OPTIONS = ("--results", "--columns", "--format", "--path")
+_OPTIONS = ("--results", "--columns", "--format", "--model", "--path")
 
 
 def main(arguments: "list[str]") -> int:
@@ -38,9 +40,9 @@ def main(arguments: "list[str]") -> int:
         stop = Stop()
         on_signals(stop)
         settings = Settings(os.environ)
-        if model.has_several(model.directory()):
-            raise BatchError("this package has several models: give the package of the one that is to answer")
-        loaded = model.load(lambda place, told: open_backend(place, told, lambda text: _emit(None, "WARNING", text)))
+        at = _directory(order.model)
+        order.model = ""  # one is loaded, and no other is asked
+        loaded = model.load(lambda place, told: open_backend(place, told, lambda text: _emit(None, "WARNING", text)), at)
         told = _run(order, loaded, settings, stop, paths)
     except (BatchError, SettingsError, BackendError, model.ModelError, ort.OrtError, aws.AwsError) as error:
         status = error.status if isinstance(error, BatchError) else 2 if isinstance(error, SettingsError) else 3
@@ -48,6 +50,20 @@ def main(arguments: "list[str]") -> int:
         return status
     _emit(loaded, "INFO", "batch ended", batch=told)
     return 0 if told["state"] == COMPLETE else STOPPED
+
+
+def _directory(name: str) -> "str | None":
+    """Where the model of this name is, or the default one; None for a package of one model. Raises BatchError."""
+    place = model.directory()
+    if not model.has_several(place):
+        own = model.read_settings(place)["name"]
+        if name not in ("", own):
+            raise BatchError(f"there is no model {name[:100]!r} here; this package has {own!r}")
+        return None
+    settings = model.read_settings(place)
+    if (chosen := name or settings["default"]) not in settings["models"]:
+        raise BatchError(f"there is no model {name[:100]!r} here; this package has {', '.join(sorted(settings['models']))}")
+    return os.path.join(os.path.dirname(place), "models", chosen)
 
 
 def _run(order: Order, loaded: model.Model, settings: Settings, stop: Stop, paths: "list[str]") -> "dict[str, Any]":
@@ -89,7 +105,9 @@ def _order(arguments: "list[str]") -> "tuple[Order, list[str]]":
         columns = columns_of(jsontext.loads(last["--columns"])) if last["--columns"] else {}
     except ValueError as error:
         raise BatchError(f"--columns is not JSON: {error}") from None
-    return Order(names[0], last["--results"], columns, last["--format"]), told["--path"]
+    order = Order(names[0], last["--results"], columns, last["--format"])
+    order.model = last["--model"]
+    return order, told["--path"]
 
 
 def _emit(about: "model.Model | None", level: str, message: str, **detail: "Any") -> None:

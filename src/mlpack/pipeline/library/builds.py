@@ -156,7 +156,7 @@ def run_batch(
     if settings.memory_mb is not None and not 0 < settings.memory_mb <= _MEMORY_MB_MOST:
         raise RecipeError(f"memory_mb: {settings.memory_mb!r} is not from 1 to {_MEMORY_MB_MOST:,}")
     results = None if settings.results is None else os.fspath(settings.results)
-    words = batches.words_of(os.fspath(manifest), results, settings.columns, settings.format)
+    words = batches.words_of(os.fspath(manifest), results, settings.columns, settings.format, settings.model)
     order = Order(words=words, variables=Environment(environ).variables, memory_mb=settings.memory_mb)
     state = batches.answer(Path(package), order, progress or Silent())
     return BatchResult(**{name: state[name] for name in ("manifest", "results", "items", "answered", "failed", "parts")})

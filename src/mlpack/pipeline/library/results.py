@@ -92,12 +92,14 @@ class BatchOptions:
             Empty: as the names of the columns say.
         format: `jsonl`, `csv` or `parquet`. None is as the manifest's name or its first bytes say.
         memory_mb: The memory that the package's environment states, in MB: more of it is more threads. None is the package's own.
+        model: Of a package of several models, the name of the one that answers. None is the default one.
     """
 
     results: AnyPath | None = None
     columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     format: str | None = None
     memory_mb: int | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
