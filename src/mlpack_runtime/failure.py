@@ -93,6 +93,8 @@ def tell_slow(seconds: float, thread: int) -> None:
 
 
 def _place(frame: "FrameType | None") -> str:
+    while frame is not None and frame.f_code.co_filename.startswith("<frozen "):  # Python's own code, on its way to a module
+        frame = frame.f_back  # whoever imports it
     if frame is None:
         return "in a place that is not known"
     code = frame.f_code

@@ -186,3 +186,17 @@ def test_a_place_is_a_function_and_a_line() -> None:
     frame = sys._getframe()
     assert failure._place(frame) == f"in {frame.f_code.co_name} (test_failed_starts.py, line {frame.f_lineno})"
     assert failure._place(None) == "in a place that is not known"
+
+
+def test_a_place_within_an_import_is_the_importers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the interpreter finds and reads a module, a start under load may well be."""
+    places = []
+
+    class Finder:
+        def find_spec(self, *_: object) -> None:
+            places.append(failure._place(sys._getframe(1)))
+
+    monkeypatch.setattr(sys, "meta_path", [Finder()])
+    with pytest.raises(ImportError):
+        import module_that_is_nowhere  # noqa: F401
+    assert re.fullmatch(r"in test_a_place_within_an_import_is_the_importers \(test_failed_starts\.py, line \d+\)", places[0])
