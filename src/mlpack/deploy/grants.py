@@ -118,7 +118,7 @@ def worker(*, queue: Value, dead: Value, results: Value, prefix: str = "", paylo
     return (
         Grant(actions=actions, resources=(queue,), why="takes, extends and ends messages, and asks where dead letters go"),
         Grant(actions=("sqs:SendMessage",), resources=(dead,), why="puts wrong requests among the dead letters"),
-        *_results(results, prefix, "writes results once, and reads requests that were too large for a message"),
+        *_results(results, prefix, "writes results once, and reads requests that were too large for a message")[:1],
         *((Grant(actions=("s3:GetObject",), resources=(payloads,), why="reads requests that messages name"),) if payloads else ()),
     )
 
@@ -138,10 +138,7 @@ def front_door(*, queue: Value, results: Value, prefix: str = "") -> tuple[Grant
 def _results(results: Value, prefix: str, why: str) -> tuple[Grant, ...]:
     if _is_table(results):
         return (Grant(actions=("dynamodb:GetItem", "dynamodb:PutItem"), resources=(results,), why=why),)
-    return (
-        Grant(actions=("s3:GetObject", "s3:PutObject"), resources=(below(results, prefix),), why=why),
-        _listing(results, prefix, "is told that an object is not there, in the place of a refusal"),
-    )
+    return keeps(results, prefix, why)
 
 
 def _is_table(results: Value) -> bool:
@@ -196,34 +193,41 @@ def reads(bucket_arn: Value, prefix: str, why: str) -> tuple[Grant, ...]:
     )
 
 
-def writes(bucket_arn: Value, prefix: str, why: str) -> tuple[Grant, ...]:
-    """To write objects below a prefix."""
-    return (Grant(actions=("s3:PutObject",), resources=(below(bucket_arn, prefix),), why=why),)
-
-
 def batch(*, manifests: Value, prefix: str, results: Value, results_prefix: str) -> tuple[Grant, ...]:
     """What answers manifests does: it reads them and the objects beside them, and writes pieces of results that it also reads."""
     return (
         *reads(manifests, prefix, "reads manifests"),
-        Grant(
-            actions=("s3:GetObject", "s3:PutObject"), resources=(below(results, results_prefix),),
-            why="claims parts, writes results once, and sees what others have written",
-        ),
-        _listing(results, results_prefix, "sees which parts are there"),
-    )  # fmt: skip
-
-
-def data_plane(*, rows: Value, prefix: str, features: Value) -> tuple[Grant, ...]:
-    """What makes features of rows: it reads objects, and writes items."""
-    return (
-        Grant(actions=("s3:GetObject",), resources=(below(rows, prefix),), why="reads new rows"),
-        Grant(actions=("dynamodb:BatchWriteItem",), resources=(features,), why="writes features of entities"),
+        *keeps(results, results_prefix, "claims parts, writes results once, and sees what others have written"),
     )
 
 
-def drift(*, log: Value, prefix: str, report: str) -> tuple[Grant, ...]:
-    """What compares logged inputs with those of training: it reads the log, and writes what it saw. `report`: a prefix."""
-    return (*reads(log, prefix, "reads logged inputs"), *writes(log, report, "writes the drift that it saw"))
+def data_plane(*, rows: Value, prefix: str, features: Value) -> tuple[Grant, ...]:
+    """What makes features of rows: it reads objects, and writes items that are newer."""
+    return (
+        Grant(actions=("s3:GetObject",), resources=(below(rows, prefix),), why="reads new rows"),
+        Grant(actions=("dynamodb:UpdateItem",), resources=(features,), why="writes features of entities"),
+    )
+
+
+def drift(*, log: Value, prefix: str, kept: Value, kept_prefix: str) -> tuple[Grant, ...]:
+    """What compares logged inputs with those that a version was first asked for. `kept`: the bucket of references and reports."""
+    bus = arn("events", "event-bus/default")
+    return (
+        *reads(log, prefix, "reads logged inputs"),
+        *keeps(kept, kept_prefix, "keeps a version's reference and each report"),
+        Grant(actions=("events:PutEvents",), resources=(bus,), why="says that inputs have drifted"),
+    )
+
+
+def validation(*, data: Value, prefix: str, kept: Value, kept_prefix: str) -> tuple[Grant, ...]:
+    """What looks at fresh data: it lists and reads them, and keeps what it saw."""
+    return (*reads(data, prefix, "reads a sample of fresh data"), *keeps(kept, kept_prefix, "keeps what the last run was of"))
+
+
+def keeps(bucket_arn: Value, prefix: str, why: str) -> tuple[Grant, ...]:
+    """To read and write objects below a prefix, and to be told that one is not there."""
+    objects = Grant(actions=("s3:GetObject", "s3:PutObject"), resources=(below(bucket_arn, prefix),), why=why)
+    return (objects, _listing(bucket_arn, prefix, "is told that an object is not there, in the place of a refusal"))
 
 
 def image(repository: Value, group: Id) -> tuple[Grant, ...]:
