@@ -274,8 +274,7 @@ def test_the_jobs(around: Around) -> None:
 def test_no_action_is_a_pattern() -> None:
     everything = (
         *grants.around(features="a", cache="b", log="c", weights="d"),
-        *grants.moves_workers("a", "b"),
-        *grants.moves_balancer("a"),
+        *grants.moves_function("a"),
         *grants.logs(grants.Id("Logs")),
         *grants.traces(),
         *grants.image("a", grants.Id("Logs")),

@@ -147,42 +147,43 @@ def _is_table(results: Value) -> bool:
     return isinstance(results, Ref) and results.node.endswith("Table")
 
 
-def controller(*, function: Value, alias: Value, registry: Value | None = None) -> tuple[Grant, ...]:
-    """What moves a rollout: it publishes a version of one function, whose code the stack brought, and moves its alias.
-    `function`, `alias`: their ARNs; `registry`: the table of releases."""
+def moves_function(function: Value) -> tuple[Grant, ...]:
+    """To publish versions of a function, to keep environments of them, and to move its aliases. `function`: its ARN."""
     versions = Joined((function, ":*"))
-    grants = [
+    kept = (
+        "lambda:DeleteProvisionedConcurrencyConfig",
+        "lambda:GetProvisionedConcurrencyConfig",
+        "lambda:PutProvisionedConcurrencyConfig",
+    )
+    return (
         Grant(
             actions=("lambda:GetFunction", "lambda:GetFunctionConfiguration", "lambda:PublishVersion"),
             resources=(function, versions),
-            why="sees that the function has the release's code, and publishes a version of it",
+            why="publishes a version of exactly the release's code",
         ),
-        Grant(actions=("lambda:GetAlias", "lambda:UpdateAlias"), resources=(function, alias), why="reads and moves the alias"),
-        Grant(
-            actions=(
-                "lambda:DeleteProvisionedConcurrencyConfig", "lambda:GetProvisionedConcurrencyConfig",
-                "lambda:PutProvisionedConcurrencyConfig",
-            ),
-            resources=(versions,), why="keeps environments of both versions while it moves requests",
-        ),
-        Grant(
-            actions=("cloudwatch:DescribeAlarms", "cloudwatch:GetMetricData"), resources=EVERYTHING,
-            why="counts requests and failures of both versions, and sees alarms",
-        ),
-    ]  # fmt: skip
-    if registry is not None:
-        actions = ("dynamodb:GetItem", "dynamodb:PutItem")
-        grants.append(
-            Grant(actions=actions, resources=(registry,), why="keeps the trail, and moves the registry's alias at the end")
-        )
-    return tuple(grants)
+        *clears_function(function),
+        Grant(actions=kept, resources=(versions,), why="keeps environments of both versions while it moves requests"),
+    )  # fmt: skip
 
 
-def brake(*, function: Value, alias: Value) -> tuple[Grant, ...]:
-    """What the brake does: it reads the alias and takes weights from it, and nothing else."""
+def clears_function(function: Value) -> tuple[Grant, ...]:
+    """To read a function's alias and to write its weights."""
     return (
-        Grant(actions=("lambda:GetAlias", "lambda:UpdateAlias"), resources=(function, alias), why="takes a release's weight away"),
+        Grant(
+            actions=("lambda:GetAlias", "lambda:UpdateAlias"), resources=(function,), why="reads the alias and moves its weights"
+        ),
     )
+
+
+def controller(moves: tuple[Grant, ...], *, registry: Value | None = None) -> tuple[Grant, ...]:
+    """What leads a rollout: `moves`, one of those above, and what it decides by. `registry`: the table of releases."""
+    actions = ("cloudwatch:DescribeAlarms", "cloudwatch:GetMetricData")
+    trail = Grant(
+        actions=("dynamodb:GetItem", "dynamodb:PutItem"), resources=(registry or "",),
+        why="keeps the trail, and moves the registry's alias at the end",
+    )  # fmt: skip
+    counts = Grant(actions=actions, resources=EVERYTHING, why="counts requests and failures of both versions, and looks at alarms")
+    return (*moves, counts, *((trail,) if registry is not None else ()))
 
 
 def reads(bucket_arn: Value, prefix: str, why: str) -> tuple[Grant, ...]:

@@ -36,26 +36,18 @@ class Moved:
     clears: tuple[Grant, ...]
 
 
-def of_function(service: Service, function: Id, alias: Id) -> Moved:
+def of_function(service: Service, function: Id) -> Moved:
     """An alias between two versions."""
     return Moved(
         target={"kind": "function", "function": service.stack, "alias": "live"},
-        moves=grants.controller(function=Ref(function), alias=Ref(alias), registry=grants.table(REGISTRY)),
-        clears=grants.brake(function=Ref(function), alias=Ref(alias)),
+        moves=grants.controller(grants.moves_function(Ref(function)), registry=grants.table(REGISTRY)),
+        clears=grants.clears_function(Ref(function)),
     )
 
 
 def of_tasks(target: Mapping[str, Value], moves: tuple[Grant, ...]) -> Moved:
     """Tasks or weights: the brake makes the same calls as the controller, since nothing less than them takes work away."""
-    counts = Grant(
-        actions=("cloudwatch:DescribeAlarms", "cloudwatch:GetMetricData"), resources=grants.EVERYTHING,
-        why="counts requests and failures of both versions, and sees which alarms are red",
-    )  # fmt: skip
-    trail = Grant(
-        actions=("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"), resources=(grants.table(REGISTRY),),
-        why="keeps the trail, and moves the registry's alias at the end",
-    )  # fmt: skip
-    return Moved(target=target, moves=(*moves, counts, trail), clears=moves)
+    return Moved(target=target, moves=grants.controller(moves, registry=grants.table(REGISTRY)), clears=moves)
 
 
 def control(service: Service, moved: Moved, topic: Id, sha256: str) -> tuple[Node, ...]:

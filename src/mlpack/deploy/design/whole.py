@@ -66,7 +66,7 @@ def _moved(service: Service) -> control.Moved:
         return control.of_tasks(hosts.target(), hosts.moves())
     if service.package.kind == "worker":
         return control.of_tasks(pool.target(service), tasks.moves())
-    return control.of_function(service, Id(model.MODEL), model.LIVE)
+    return control.of_function(service, Id(model.MODEL))
 
 
 def _following(service: Service, seen: tuple[Node, ...]) -> tuple[Node, ...]:
