@@ -27,7 +27,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # noqa: TID251 - sets, does
 if TYPE_CHECKING:
     from mlpack import errors
     from mlpack.core.progress import Progress
-    from mlpack.deploy.library import WrittenDeployment, plan_deployment, write_deployment
+    from mlpack.deploy.check.records import DeploymentReport
+    from mlpack.deploy.library import WrittenDeployment, check_deployment, plan_deployment, write_deployment
     from mlpack.deploy.planning import DeploymentPlan, RolloutStep
     from mlpack.deploy.rollouts.library import (
         RolloutOptions,
@@ -75,6 +76,7 @@ __all__ = [
     "BuildResult",
     "CollectionPlan",
     "DeploymentPlan",
+    "DeploymentReport",
     "DiffResult",
     "Explanation",
     "ImportResult",
@@ -112,6 +114,7 @@ __all__ = [
     "abort_rollout",
     "answer_rollout",
     "build",
+    "check_deployment",
     "create_registry",
     "describe_release",
     "diff",
@@ -136,7 +139,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "mlpack.deploy.library": ("WrittenDeployment", "plan_deployment", "write_deployment"),
+    "mlpack.deploy.check.records": ("DeploymentReport",),
+    "mlpack.deploy.library": ("WrittenDeployment", "check_deployment", "plan_deployment", "write_deployment"),
     "mlpack.deploy.planning": ("DeploymentPlan", "RolloutStep"),
     "mlpack.deploy.rollouts.library": (
         *("RolloutOptions", "RolloutStatus"),

@@ -52,3 +52,15 @@ def write(quiet: bool, source: str, out: Path, recipe: Path | None, registry: st
         result = mlpack.write_deployment(source, out, recipe=recipe, registry=registry, progress=console)
         console.note(f"{len(result.changed)} of {len(result.files)} files are new; {result.plan.stack}: see {out / 'PLAN.md'}")
     print_json(result.to_json()) if as_json else stdout.path(result.out)
+
+
+@deploy_group.command("check")
+@click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--no-tools", is_flag=True, help="Ask neither Terraform nor CDK nor checkov, though they are installed.")
+@as_json
+def check(directory: Path, no_tools: bool, as_json: bool) -> int:
+    """Run every proof over DIR that can run on this machine: digests, mlpack's own rules, linters, tools that are installed. Says
+    which could not run, and why. Exit 5 when one fails."""
+    report = mlpack.check_deployment(directory, tools=not no_tools)
+    print_json(report.to_json()) if as_json else stdout.rows(report.text())
+    return ExitCode.OK if report.ok else ExitCode.OVER_BUDGET

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpack.core.environment import AnyPath
+from mlpack.core.environment import AnyPath, Environment
 from mlpack.core.progress import Progress, Silent
 from mlpack.errors import LimitError
 
 if TYPE_CHECKING:
+    from mlpack.deploy.check.records import DeploymentReport
     from mlpack.deploy.planning import DeploymentPlan
     from mlpack.deploy.sources import Source
 
@@ -111,9 +112,28 @@ def write_deployment(
         plan = planning.plan(service, graph)
         if not plan.fits:
             raise LimitError("\n".join((f"{plan.stack} does not fit, and nothing is written:", *plan.over)))
-        made = writing.files(service, graph, plan)
+        made = writing.files(service, graph, plan, writing.own_part(Path(out)))
     changed = writing.write(made, Path(out))
     return WrittenDeployment(out=Path(out), files=tuple(made), changed=changed, plan=plan)
+
+
+def check_deployment(directory: AnyPath, *, tools: bool = True, environ: Mapping[str, str] | None = None) -> DeploymentReport:
+    """Run every proof over a deployment's directory that can run on this machine. Nothing is applied, nothing leaves the machine.
+
+    Args:
+        directory: What `write_deployment` wrote.
+        tools: Whether Terraform, CDK and checkov are asked too, where they are installed.
+        environ: The variables that these tools see. None is the process's own environment.
+
+    Returns:
+        Each proof with its findings. `ok` is False where one failed; one that could not run says why, and is no failure.
+
+    Raises:
+        RecipeError: The directory is none that `write_deployment` wrote.
+    """
+    from mlpack.deploy.check import check
+
+    return check(Path(directory), Environment(environ).variables, tools=tools)
 
 
 def _source(

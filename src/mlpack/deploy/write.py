@@ -27,7 +27,8 @@ from mlpack.deploy.graph.machines import Machine
 from mlpack.deploy.graph.values import Context, Joined, Parameter, Ref
 from mlpack.deploy.graph.watching import Dashboard
 from mlpack.deploy.planning import DeploymentPlan
-from mlpack.deploy.render import documents
+from mlpack.deploy.render import documents, overrides
+from mlpack.deploy.render.overrides import Overrides
 from mlpack.deploy.service import Service
 from mlpack.errors import RecipeError
 
@@ -58,21 +59,21 @@ _WHAT = {
 }
 
 
-def files(service: Service, graph: Graph, plan: DeploymentPlan) -> dict[str, bytes]:
-    """Every file of mlpack's, by its path, in order."""
-    made = dict(sorted(_files(service, graph)))
+def files(service: Service, graph: Graph, plan: DeploymentPlan, own: bytes = _OVERRIDES_TEXT.encode()) -> dict[str, bytes]:
+    """Every file of mlpack's, by its path, in order. `own`: the team's overrides, which are merged into both languages."""
+    made = dict(sorted(_files(service, graph, overrides.parse(own.decode(errors="replace")))))
     said = {name: _what(name) for name in sorted((*made, PLAN, OVERRIDES, LOCK))}
     made[PLAN] = plan_page.markdown(plan, said).encode()
-    made[LOCK] = _json(_lock(service, made))
+    made[LOCK] = _json(_lock(service, made) | {"overrides": str(digest.of_bytes(own))})
     return made
 
 
-def _files(service: Service, graph: Graph) -> Iterator[tuple[str, bytes]]:
+def _files(service: Service, graph: Graph, own: Overrides) -> Iterator[tuple[str, bytes]]:
     environment = service.environment
-    yield "service.cfn.json", _json(render.cloudformation(graph))
-    yield "service.tf.json", _json(render.terraform(graph))
-    yield f"parameters.{environment}.json", _json(render.parameters(graph, environment))
-    yield f"{environment}.tfvars.json", _json(render.variables(graph, environment))
+    yield "service.cfn.json", _json(overrides.into_cloudformation(render.cloudformation(graph), own))
+    yield "service.tf.json", _json(overrides.into_terraform(render.terraform(graph), own))
+    yield f"parameters.{environment}.json", _json(render.parameters(graph, environment, own.parameters))
+    yield f"{environment}.tfvars.json", _json(render.variables(graph, environment, own.parameters))
     for name, policy in render.policies(graph).items():
         yield f"policies/{name}.json", _json(policy)
     for machine in graph.of(Machine):
@@ -179,6 +180,14 @@ def _replace(made: Mapping[str, bytes], out: Path) -> tuple[str, ...]:
 def _is_free(path: Path, data: bytes) -> bool:
     """Whether nothing is there, or what an interrupted write left."""
     return not path.exists() or (path.is_file() and path.read_bytes() == data)
+
+
+def own_part(out: Path) -> bytes:
+    """The team's overrides in a directory; those of a new one where there are none."""
+    try:
+        return bounded.read(out / OVERRIDES, _LOCK_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        return _OVERRIDES_TEXT.encode()
 
 
 def _locked(out: Path) -> dict[str, str]:

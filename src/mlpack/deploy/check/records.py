@@ -36,7 +36,7 @@ def proof(name: str, findings: tuple[Finding, ...]) -> Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DeploymentReport:
     """All proofs of a directory, in the order in which they ran."""
 
     directory: str

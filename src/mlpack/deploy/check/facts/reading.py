@@ -91,19 +91,19 @@ def meant(reference: Any) -> str | None:
 
 def of_cloudformation(file: str, template: Mapping[str, Any]) -> Facts:
     """The facts of a CloudFormation template."""
-    resources = {name: each for name, each in template.get("Resources", {}).items() if isinstance(each, Mapping)}
-    kinds = {name: _CFN[each["Type"]] for name, each in resources.items() if each.get("Type") in _CFN}
+    resources = {name: each for name, each in mapping(template.get("Resources")).items() if isinstance(each, Mapping)}
+    kinds = {name: _CFN[each["Type"]] for name, each in resources.items() if str(each.get("Type")) in _CFN}
     plain = {"AWS::AccountId": "<account>", "AWS::Region": "<region>", "AWS::Partition": "<partition>"}
-    plain |= {name: f"<{name}>" for name in template.get("Parameters", {})}
+    plain |= {name: f"<{name}>" for name in mapping(template.get("Parameters"))}
     for name, each in resources.items():
         if kinds.get(name) == "version":
-            owner = each.get("Properties", {}).get("FunctionName")
+            owner = mapping(each.get("Properties")).get("FunctionName")
             plain[f"{name}.Version"] = f"<{owner['Ref'] if isinstance(owner, Mapping) and 'Ref' in owner else owner}.version>"
     names = _Names(kinds, 0, plain)
     parts = {}
     tags = {}
     for name, kind in kinds.items():
-        properties = resources[name].get("Properties", {})
+        properties = mapping(resources[name].get("Properties"))
         row = {fact: path for fact, (path, _) in TABLE[kind][2].items() if path is not None}
         facts = {fact: names.cfn(_at(properties, path), path) for fact, path in row.items()}
         paths = {fact: path.rstrip("@!") for fact, path in row.items()}
@@ -115,14 +115,14 @@ def of_cloudformation(file: str, template: Mapping[str, Any]) -> Facts:
 
 def of_terraform(file: str, document: Mapping[str, Any]) -> Facts:
     """The facts of a Terraform configuration in its JSON form."""
-    written = {kind: each for kind, each in document.get("resource", {}).items() if isinstance(each, Mapping)}
+    written = {kind: each for kind, each in mapping(document.get("resource")).items() if isinstance(each, Mapping)}
     kinds = {name: _TF[kind] for kind, each in written.items() if kind in _TF for name in each}
     plain = {
         "data.aws_caller_identity.current.account_id": "<account>",
         "data.aws_region.current.name": "<region>",
         "data.aws_partition.current.partition": "<partition>",
     }
-    plain |= {f"var.{name}": f"<{name}>" for name in document.get("variable", {})}
+    plain |= {f"var.{name}": f"<{name}>" for name in mapping(document.get("variable"))}
     plain |= {f"aws_lambda_function.{name}.version": f"<{name}.version>" for name, kind in kinds.items() if kind == "function"}
     names = _Names(kinds, 1, plain)
     parts = {}
@@ -137,7 +137,7 @@ def of_terraform(file: str, document: Mapping[str, Any]) -> Facts:
                 held = arguments
                 if other:
                     of_kind, suffix = other.split(":")
-                    held = written.get(of_kind, {}).get(name + suffix, {})
+                    held = mapping(written.get(of_kind)).get(name + suffix)
                 facts[fact] = names.tf(_at(held, rest), rest)
             paths = {fact: path.rstrip("@!") for fact, path in row.items()}
             parts[name] = Part(name, _TF[kind], f"resource.{kind}.{name}", paths, formed(facts))
@@ -145,6 +145,11 @@ def of_terraform(file: str, document: Mapping[str, Any]) -> Facts:
     tags = {"": default if isinstance(default, Mapping) else {}}
     unknown = tuple(name for kind, each in written.items() if kind not in _TF for name in each)
     return Facts(file, parts, tags, unknown, document)
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """A mapping, empty in the place of anything else."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _tags(tags: Any) -> Mapping[str, Any]:

@@ -1,0 +1,1 @@
+"""The proofs of a directory: its digests, our own rules, and what other tools say"""
