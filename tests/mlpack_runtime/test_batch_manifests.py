@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.support.runtime.batches_of_items import cut, manifest
 
 from mlpack_runtime.batch.errors import BatchError
-from mlpack_runtime.batch.reading import plans, sources
+from mlpack_runtime.batch.reading import manifests, plans, sources
 from mlpack_runtime.batch.reading.lines import lines
 from mlpack_runtime.batch.reading.manifests import open_manifest
 from mlpack_runtime.batch.reading.plans import Planner, parts
@@ -168,6 +168,43 @@ def test_a_plan_is_short_however_long_a_manifest_is() -> None:
     even = plans.even(10_000_000)
     assert len(even) <= plans.MOST
     assert even[-1][1] == 10_000_000
+
+
+_JSONL = b"\xef\xbb\xbf" + b"".join(b'{"a":%d}\n' % at + b"\r\n" * (at % 3) for at in range(60)) + b"x" * 90 + b"\n{}"
+_CSV = b"text;n\r\n" + b"".join(b'"t%d\n\n""q""";%d\r\n' % (at, at) + b"\n" * (at % 2) for at in range(60)) + b"a;b;c\n"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("name", "data"), [("m.jsonl", _JSONL), ("m.csv", _CSV)], ids=["lines", "table"])
+@pytest.mark.parametrize("most_parts", [8, 2048])
+def test_a_plan_of_several_goes_is_that_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, data: bytes, packed: bool, most_parts: int
+) -> None:
+    monkeypatch.setattr(manifests, "_LOOK", 5)
+    monkeypatch.setattr(plans, "MOST", most_parts)
+    place = tmp_path / (f"{name}.gz" if packed else name)
+    whole = manifest(place, gzipped(data) if packed else data, most=80).plan(Planner(3, 60), lambda: True)
+    assert whole is not None
+    for stops in (1, 2, 5):
+        planner, rows, goes = Planner(3, 60), None, 0
+        while rows is None:
+            looks = iter([True] * (stops - 1))
+            rows = open_manifest(FileSource(str(place)), "", 80).plan(planner, lambda looks=looks: next(looks, False))
+            if rows is None:
+                planner = Planner.of(json.loads(json.dumps(planner.state())))
+                goes += 1
+        assert goes > 1
+        assert rows == whole
+    lines_ = [record.line for part in parts(whole) for record in manifest(place, place.read_bytes(), most=80).records(part)]
+    assert lines_ == sorted(lines_)
+
+
+@pytest.mark.parametrize(
+    "state", [{}, {"items": 1}, {"rows": [[1]], "open": None, "items": 1, "size": 1, "begin": [0, 0]}, {"rows": 3}]
+)
+def test_what_is_no_beginning_of_a_plan_is_refused(state: Any) -> None:
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        Planner.of(state)
 
 
 def test_a_bomb_is_read_a_chunk_at_a_time() -> None:

@@ -510,6 +510,41 @@ def test_runners_that_live_short_get_on_all_the_same(tmp_path: Path) -> None:
     check(out)
 
 
+def test_a_plan_that_was_stopped_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that had too little time for it said that the manifest is too large, each time anew."""
+    from mlpack_runtime.batch.reading import manifests
+
+    monkeypatch.setattr(manifests, "_LOOK", 4)
+    source, out = tmp_path / "m.jsonl", tmp_path / "out"
+    source.write_text(lines(30))
+
+    def run(looks: int, **settings: Any) -> dict[str, Any]:
+        service: Any = Echo()
+        service.model = described(**settings)
+        job = Job(Order(str(source), str(out)), service, Settings({"MLPACK_BATCH_PART_ITEMS": "3"}), files=True)
+        left = iter([True] * looks)
+        job.going = lambda: next(left, False)
+        return job.run()
+
+    told = run(1)
+    assert (told["state"], told["items"], (out / "job.json").exists()) == ("running", 0, False)
+    assert json.loads((out / "planning.json").read_bytes())["state"]["begin"] is not None
+    assert run(2)["items"] == 0
+    assert run(100, limits={"body_bytes": 12_345})["state"] == "complete"  # whoever began may have had other limits
+    check(out, 30)
+    record_bytes = json.loads((out / "job.json").read_bytes())["record_bytes"]
+    assert record_bytes != 12_345
+
+
+def test_a_plan_that_gets_no_further_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlpack_runtime.batch.reading import manifests
+
+    monkeypatch.setattr(manifests.LinesManifest, "plan", lambda *_: None)
+    (tmp_path / "m.jsonl").write_text(lines(30))
+    with pytest.raises(BatchError, match="too large to be looked through in the time"):
+        Job(Order(str(tmp_path / "m.jsonl")), Echo(), Settings({}), files=True).run()
+
+
 @pytest.mark.parametrize("limits", [(80, 40), (40, 80)])
 def test_runners_with_other_limits_have_the_same_records(tmp_path: Path, limits: tuple[int, int]) -> None:
     """A quote that is never closed ends its record where the plan says, whatever memory the next runner has."""

@@ -17,14 +17,15 @@ from mlpack_runtime.batch.errors import BatchError
 from mlpack_runtime.batch.items import Opener
 from mlpack_runtime.batch.places import Places
 from mlpack_runtime.batch.reading.manifests import open_manifest
-from mlpack_runtime.batch.reading.plans import Planner, parts
+from mlpack_runtime.batch.reading.plans import parts
 from mlpack_runtime.batch.reading.sources import open_source
 from mlpack_runtime.batch.runs import Bounds, Run
 from mlpack_runtime.batch.writing.claims import LEASE_S, Claims
 from mlpack_runtime.batch.writing.folders import S3Folder
 from mlpack_runtime.batch.writing.local_folder import LocalFolder
 from mlpack_runtime.batch.writing.pieces import note_of
-from mlpack_runtime.batch.writing.progress import Progress
+from mlpack_runtime.batch.writing.planning import Planning
+from mlpack_runtime.batch.writing.progress import RUNNING, Counts, Progress
 from mlpack_runtime.limits import number
 from mlpack_runtime.model import ROOT, tokenizer_digest
 from mlpack_runtime.routes import MODEL_HEADER
@@ -109,13 +110,15 @@ class Job:
         described = self._described(source)
         identity = sha256(jsontext.dumps(described).encode()).hexdigest()[:12]
         folder = self._folder(order.results or f"{source.uri}.results/{identity}")
+        told = {"columns": order.columns, "format": order.format, "model": order.model}
+        about = {"manifest": source.uri, "results": folder.uri, **{key: value for key, value in told.items() if value}}
         rows = self._planned(folder, described, manifest)
+        if rows is None:
+            return Progress(folder, model, about, self.say).tell(Counts(0, 0), RUNNING)
         places = Places(source.uri, self._s3, model.limits, files=self._files)
         answerer = Answerer(self._service, places.fetch, f"batch-{identity}", self.pause)
         answerer.headers = {MODEL_HEADER: order.model} if order.model else {}
         crew = Crew(answerer, self._threads)
-        told = {"columns": order.columns, "format": order.format, "model": order.model}
-        about = {"manifest": source.uri, "results": folder.uri, **{key: value for key, value in told.items() if value}}
         run = Run(
             folder,
             parts(rows),
@@ -146,12 +149,15 @@ class Job:
             "format": order.format,
         }
 
-    def _planned(self, folder: "Folder", told: "dict[str, Any]", manifest: "Manifest") -> "list[list[int]]":
-        """The folder's own plan: the first one that was written."""
+    def _planned(self, folder: "Folder", told: "dict[str, Any]", manifest: "Manifest") -> "list[list[int]] | None":
+        """The folder's own plan: the first one that was written; None where the next runner goes on with it."""
         held = folder.read(_JOB)
         if held is None:
-            rows = manifest.plan(Planner(self._settings.part_items), self.going)
+            planning = Planning(folder, told, manifest)
+            rows = manifest.plan(planning.planner(self._settings.part_items), self.going)
             if rows is None:
+                if planning.stopped():
+                    return None
                 raise BatchError(
                     f"{told['manifest']} is too large to be looked through in the time that there is. Begin it with a worker, or"
                     " with `mlpack run --batch`, which may be stopped when its folder has a job.json: functions go on from there"

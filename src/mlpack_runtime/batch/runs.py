@@ -1,5 +1,6 @@
 """A runner's way through a batch: part after part that nobody has, piece after piece, until all is done or it has to stop.
 
+    planning.json             how far the plan is, while it takes long (`planning`)
     job.json                  which manifest, model and columns this folder is for, and the parts; written once
     claims/part-00012.json    who works on a part
     results/, errors/         `pieces`

@@ -107,11 +107,15 @@ class _Text:
         self._open: Iterator[tuple[Record, int, int]] | None = None
 
     def plan(self, planner: "Planner", going: "Callable[[], bool]") -> "list[list[int]] | None":
-        """All of it is read once."""
-        for record, begin, end in self._read(self._start, 0, self._head_lines):
+        """All of it is read once, from where an earlier planner came to."""
+        offset, line = planner.begin or (self._start, self._head_lines)
+        for record, begin, end in self._read(offset, planner.total, line):
             planner.add(begin, end, record.line - 1)
-            if record.number % _LOOK == _LOOK - 1 and not going():
-                return None
+            if record.number % _LOOK == _LOOK - 1:
+                planner.begin = end, self._line_after(record)
+                planner.save()
+                if not going():
+                    return None
         self._source.check()
         return planner.parts()
 
@@ -133,6 +137,10 @@ class _Text:
 
     def _read(self, offset: int, number: int, line: int) -> "Iterator[tuple[Record, int, int]]":
         raise NotImplementedError
+
+    def _line_after(self, record: Record) -> int:
+        """How many lines there are to the end of a record that was just read."""
+        return record.line
 
     def _lines(self, offset: int) -> "Iterator[tuple[bytes | None, int, int]]":
         if not self._packed:
@@ -202,6 +210,9 @@ class CsvManifest(_Text):
                 record.problem = f"the row has {len(cells)} cells, the first line {len(self.columns)}"
                 record.value = None
             yield record, begin, end
+
+    def _line_after(self, record: Record) -> int:  # noqa: ARG002  (it may have had several)
+        return self._lines_taken
 
     def _rows(self, offset: int, number: int, line: int) -> "Iterator[tuple[Record, int, int]]":
         import csv

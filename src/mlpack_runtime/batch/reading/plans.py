@@ -6,6 +6,7 @@ plan is short. Will not: read anything.
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 MOST = 2048
@@ -30,7 +31,10 @@ class Part:
 
 
 class Planner:
-    """Told of each item in order; `rows` are the parts. `items`, `size`: how many items, or bytes, are a part at first."""
+    """Told of each item in order; `rows` are the parts. `items`, `size`: how many items, or bytes, are a part at first.
+
+    A plan that takes long may be made in several goes: `state` is what another planner goes on with. `begin`: where that is, the
+    offset and the lines before it; None at the manifest's own beginning. `save` is called now and then while items come."""
 
     def __init__(self, items: int = ITEMS, size: int = BYTES) -> None:
         self.rows: list[list[int]] = []
@@ -38,6 +42,28 @@ class Planner:
         self._size = size
         self._open: list[int] | None = None
         self._total = 0
+        self.begin: tuple[int, int] | None = None
+        self.save: Callable[[], object] = lambda: None
+
+    @property
+    def total(self) -> int:
+        """How many items there were."""
+        return self._total
+
+    @classmethod
+    def of(cls, state: "dict[str, Any]") -> "Planner":
+        """One that goes on. Raises ValueError, KeyError or TypeError for what is no `state`."""
+        made = cls(state["items"], state["size"])
+        made.rows, made._open = [_row(each) for each in state["rows"]], state["open"] and _row(state["open"])
+        offset, line = state["begin"]
+        made.begin = int(offset), int(line)
+        last = made._open or (made.rows[-1] if made.rows else [0, 0, 0, 0, 0])
+        made._total = last[2] + last[3]
+        return made
+
+    def state(self) -> "dict[str, Any]":
+        """As JSON values; to be asked where `begin` is behind the last item."""
+        return {"rows": self.rows, "open": self._open, "items": self.items, "size": self._size, "begin": self.begin}
 
     def add(self, begin: int, end: int, line: int) -> None:
         """One item, its place, and how many lines are before it."""
@@ -63,6 +89,11 @@ class Planner:
             self.rows = [_joined(first, second) for first, second in zip(self.rows[::2], self.rows[1::2], strict=True)]
             self.items *= 2
             self._size *= 2
+
+
+def _row(value: "Any") -> "list[int]":
+    offset, end, first, items, line = value
+    return [int(offset), int(end), int(first), int(items), int(line)]
 
 
 def even(items: int, each: int = ITEMS) -> "list[list[int]]":
