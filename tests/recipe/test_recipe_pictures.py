@@ -285,6 +285,15 @@ def test_timm_is_understood() -> None:
     sides = {"height": 224, "width": 224}
     assert made.steps == (("shortest", {"size": 235, "resample": 3}), ("crop", {**sides, "half": True}))
     assert made.terms == (-2.0,) * 3
+    wide = processors.timm_pixels({**settings, "input_size": [3, 96, 160]})
+    assert wide.steps[0] == ("cover", {"height": 101, "width": 168, "resample": 3})
+    for processor, config in (
+        ({"image_processor_type": "TimmWrapperImageProcessor", "data_config": settings}, {}),
+        ({"image_processor_type": "TimmWrapperImageProcessor", "data_config": {}}, {"pretrained_cfg": settings}),
+    ):
+        assert processors.pixels_of(processor, config) == made
+    with pytest.raises(UnknownError, match="input_size None"):
+        processors.pixels_of({"image_processor_type": "TimmWrapperImageProcessor"}, {})
     for wrong in ({"input_size": [1, 28, 28]}, {"crop_mode": "border"}, {"interpolation": "random"}):
         with pytest.raises(UnknownError):
             processors.timm_pixels({**settings, **wrong})

@@ -19,6 +19,7 @@ RESAMPLES = {"nearest": NEAREST, "lanczos": LANCZOS, "bilinear": BILINEAR, "bicu
 _HALF = (0.5, 0.5, 0.5)
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+_TIMM = "TimmWrapperImageProcessor"
 _WARPED = 384
 """ConvNeXt's: from this size on pictures are stretched, not cropped."""
 
@@ -142,6 +143,9 @@ def class_of(processor: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 
 def pixels_of(processor: Mapping[str, Any], config: Mapping[str, Any]) -> Pixels:
     """What a processor does with a picture. Raises UnknownError for what is not understood."""
+    if processor.get("image_processor_type") == _TIMM:  # which reads config.json, and writes what it found there
+        settings = config.get("pretrained_cfg") or processor.get("data_config")
+        return timm_pixels(settings if isinstance(settings, dict) else {})
     name = class_of(processor, config)
     kind = _CLASSES[name]
     strange = [key for key, value in processor.items() if value not in (None, False) and key not in _KNOWN | _IGNORED]
