@@ -49,6 +49,7 @@ def test_manifest_is_answered_beside_it(package: Path, manifest: Path, capsys: p
     folder = told.out.strip()
     assert Path(folder).parent == manifest.with_name("m.jsonl.results")
     assert "5 items: 5 answered" in told.err
+    assert "already" not in told.err
     assert [row["id"] for row in lines(folder)] == [f"i{at}" for at in range(5)]
     assert run("run", package, "--batch", manifest, "--json") == ExitCode.OK
     again = capsys.readouterr()

@@ -160,6 +160,8 @@ class Run:
 
     def _answer(self, chain: Chain) -> None:
         """The items of a part that have no result, into pieces; ends where there is no time, and where somebody else writes one."""
+        self._count(chain)
+        self._progress.beat(self._counts, 0)  # what was there before this runner is told first
         deaths = self._claims.deaths(chain.part, chain.done)
         if deaths >= CAREFUL:
             self._answer_carefully(chain, deaths)
