@@ -54,7 +54,7 @@ def test_everything_of_the_research_is_read() -> None:
             "rollout": {"steps": [5, 25, 50, 100], "bake": "10m", "give_up": "2h", "on_doubt": "hold"},
             "warm": {"provisioned": 2, "when": "mon-fri 07-19 Europe/Berlin"},
             "worker": {"tasks": "0..8", "wait": "10s", "spot": "80%"},
-            "batch": {"from": "s3://bucket-in/manifests", "items": 500, "tolerate": "1%", "schedule": "daily 02:00"},
+            "batch": {"from": "s3://bucket-in/today.jsonl", "items": 500, "tolerate": "1%", "schedule": "daily 02:00"},
             "data": {"from": "s3://bucket-rows/new/", "columns": {"age": "number"}},
             "retrain": {
                 "train": ARN,
@@ -115,6 +115,7 @@ def test_everything_of_the_research_is_read() -> None:
         (with_(retrain={"train": ARN}), "deploy.retrain", "begins never"),
         (with_(retrain={"train": ARN, "when": [{}]}), "deploy.retrain.when[0]", "one of"),
         (with_(retrain={"train": ARN.replace("states", "s3"), "schedule": "weekly"}), "deploy.retrain.train", "state machine"),
+        (with_(batch={"from": "s3://bucket/x/", "schedule": "daily"}), "deploy.batch.from", "ends in .jsonl"),
         (with_(data={"from": "s3://bucket", "columns": {"a": "number"}}), "deploy.data", "no table"),
         (with_(budget={"month": "50EUR"}), "deploy.budget.month", "currency"),
         (with_(notify="nobody"), "deploy.notify", "match pattern"),

@@ -13,7 +13,7 @@ from mlpack.deploy import grants
 from mlpack.deploy.graph.functions import Alias, Function, Image, Version, Zip
 from mlpack.deploy.graph.roles import Grant, Logs, Role
 from mlpack.deploy.graph.stores import Queue
-from mlpack.deploy.graph.values import Id, Joined, Node, Parameter, Ref, Value
+from mlpack.deploy.graph.values import Context, Id, Joined, Node, Parameter, Ref, Value
 from mlpack.deploy.service import Service
 
 LETTERS_S = 1_209_600
@@ -121,3 +121,8 @@ def own_zip(name: str, sha256: str, handler: str) -> Zip:
 def below(bucket: Id, prefix: str) -> Value:
     """`s3://BUCKET/PREFIX` of a bucket that is made."""
     return Joined(("s3://", Ref(bucket, "name"), f"/{prefix}"))
+
+
+def bucket_name(service: Service, name: str) -> Value:
+    """Of a bucket that is made: names of buckets are the world's, so the account stands in it."""
+    return Joined((f"{named(service, name)}-", Context("account")))

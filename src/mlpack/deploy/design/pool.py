@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 
 from mlpack.deploy import grants
-from mlpack.deploy.design import endpoints, tasks
+from mlpack.deploy.design import endpoints, flows, tasks
 from mlpack.deploy.design.model import environment, rate
-from mlpack.deploy.design.parts import Program, below, named, program, queues
+from mlpack.deploy.design.parts import Program, below, bucket_name, named, program, queues
 from mlpack.deploy.graph.functions import Zip
 from mlpack.deploy.graph.roles import Grant, Role
 from mlpack.deploy.graph.stores import Bucket, Queue
 from mlpack.deploy.graph.tasks import CapacityProvider, Cluster, Scaling
-from mlpack.deploy.graph.values import Context, Id, Joined, Node, Parameter, Ref, Value
+from mlpack.deploy.graph.values import Id, Node, Parameter, Ref, Value
 from mlpack.deploy.graph.watching import Expression, Metric
 from mlpack.deploy.limits import per_task
 from mlpack.deploy.service import DOOR_HANDLER, Service
@@ -43,7 +43,9 @@ def door_burst(service: Service) -> int:
 
 def pool(service: Service) -> tuple[Node, ...]:
     """All of it but who moves a release's traffic."""
-    dead, work = queues(service, WORK, "work", visibility_s=_visibility_s(service), retention_s=RETENTION_S)
+    dead, work = queues(
+        service, WORK, "work", visibility_s=_visibility_s(service), retention_s=RETENTION_S, senders=flows.work_senders(service)
+    )
     return (
         dead,
         work,
@@ -51,12 +53,8 @@ def pool(service: Service) -> tuple[Node, ...]:
         *program(service, _door(service)),
         *endpoints.endpoint(service, Id(f"{DOOR}Live"), burst=door_burst(service)),
         *_workers(service, work),
+        *flows.to_workers(service, WORK),
     )
-
-
-def bucket_name(service: Service, name: str) -> Value:
-    """Of a bucket that is made: names of buckets are the world's, so the account stands in it."""
-    return Joined((f"{named(service, name)}-", Context("account")))
 
 
 def _visibility_s(service: Service) -> int:
@@ -111,6 +109,7 @@ def kind(service: Service) -> tasks.Kind:
         **({"MLPACK_SPOT": "1"} if on == "ec2" and worker.spot else {}),
     }
     rights = grants.worker(queue=Ref(WORK), dead=Ref(Id(f"{WORK}Dead")), results=Ref(RESULTS), prefix="answers")
+    rights = (*rights, *flows.work_rights(service))
     return tasks.Kind(
         on=on, strategy=_strategy(service), count=worker.least, stop_s=tasks.STOP_S, environment=environment_, rights=rights
     )

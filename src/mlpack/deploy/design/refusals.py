@@ -27,6 +27,7 @@ def _problems(service: Service) -> Iterator[tuple[Place, str]]:
     yield from _of_warmth(service)
     yield from _of_worker(service)
     yield from _of_tables(service)
+    yield from _of_flows(service)
 
 
 def _of_names(service: Service) -> Iterator[tuple[Place, str]]:
@@ -94,3 +95,15 @@ def _of_tables(service: Service) -> Iterator[tuple[Place, str]]:
             yield ("log", key), f"the package logs no predictions: add serve.log.{key} to the recipe and build"
         elif value is not None and built != value:
             yield ("log", key), f"is {value}, and the package was built with {built}: change serve.log.{key} and build"
+
+
+def _of_flows(service: Service) -> Iterator[tuple[Place, str]]:
+    package, batch, retrain = service.package, service.deploy.batch, service.deploy.retrain
+    if batch is not None and package.kind == "container":
+        yield ("batch",), "a container answers HTTP alone: the targets lambda-zip, lambda-image and cpu-worker answer batches"
+    if retrain is None:
+        return
+    if service.deploy.rollout.codedeploy is not None:
+        yield ("retrain",), "ends with a rollout of mlpack's own, and rollout.codedeploy leaves that to CodeDeploy: take one out"
+    if retrain.drift is not None and not str((package.log or {}).get("to", "")).startswith("s3://"):
+        yield ("retrain", "when"), "drift is seen in logged inputs: add serve.log with `to: s3://...` to the recipe, and build"

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mlpack.deploy import programs
-from mlpack.deploy.design import control, endpoints, hosts, model, pool, refusals, tasks
+from mlpack.deploy.design import control, endpoints, flows, hosts, model, pool, refusals, tasks, training
 from mlpack.deploy.graph.graph import Graph
 from mlpack.deploy.graph.stores import Topic
 from mlpack.deploy.graph.tasks import Task
@@ -36,7 +36,11 @@ def design(service: Service, digests: Mapping[str, str] | None = None) -> Graph:
     topic = Topic(id=TOPIC, name=f"{service.stack}-alarms", services=PUBLISHERS)
     nodes, moved = _topology(service), _moved(service)
     led = control.control(service, moved, TOPIC, known["controller"]) if service.deploy.rollout.codedeploy is None else ()
-    seen = watched(service, (topic, *nodes, *led))
+    of = training.jobs(service, known["jobs"])
+    beside = flows.batch(service, TOPIC)
+    if of is not None:
+        beside = (*beside, *flows.rows(service, of), *training.training(service, TOPIC, of))
+    seen = watched(service, (topic, *nodes, *beside, *led))
     alarms = [node for node in seen if isinstance(node, CompositeAlarm)] if led else []
     return Graph(
         name=service.name,

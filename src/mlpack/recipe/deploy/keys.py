@@ -221,7 +221,10 @@ class WorkerKeys(Keys):
 class BatchKeys(Keys):
     """Requests out of objects, answered without anybody waiting."""
 
-    source: S3 = Field(alias="from", description="s3://BUCKET/PREFIX of the objects: manifests with a schedule, else requests")
+    source: S3 = Field(
+        alias="from",
+        description="s3://BUCKET/PREFIX of requests, an object each; with a schedule the manifest s3://BUCKET/KEY, .jsonl or .csv",
+    )
     items: Annotated[int, Field(ge=1, le=10_000)] = Field(default=500, description="requests that are worked on together")
     tolerate: Share = Field(default=0.01, json_schema_extra={"default": "1%"}, description="the share of items that may fail")
     at_once: Annotated[int, Field(ge=1, le=1000)] = Field(default=10, description="how many such parts are worked on at a time")

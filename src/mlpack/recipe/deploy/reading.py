@@ -100,6 +100,8 @@ def _of_retraining(keys: DeployKeys) -> Iterator[tuple[Place, str]]:
         for name in ("fresh_data", "drift"):
             if sum(getattr(trigger, name) is not None for trigger in retrain.when) > 1:
                 yield ("retrain", "when"), f"says {name} twice"
+    if keys.batch is not None and keys.batch.schedule is not None and not keys.batch.source.endswith((".jsonl", ".csv")):
+        yield ("batch", "from"), "is answered by a schedule, so it is a manifest: s3://BUCKET/KEY that ends in .jsonl or .csv"
     if keys.data is not None and keys.features is None:
         yield ("data",), "writes features, and no table of them is said: add features: {table: ..., key: ...}"
 
