@@ -29,6 +29,7 @@ from mlpack.deploy.graph.watching import Dashboard
 from mlpack.deploy.planning import DeploymentPlan
 from mlpack.deploy.render import documents, overrides
 from mlpack.deploy.render.overrides import Overrides
+from mlpack.deploy.rollouts import settings
 from mlpack.deploy.service import Service
 from mlpack.errors import RecipeError
 
@@ -52,6 +53,7 @@ _WHAT = {
     "openapi.json": "what the service takes and answers over HTTP",
     "dashboard.json": "the dashboard alone",
     "policies": "what each role may do, and why",
+    "rollout.json": "what rollouts move and go by: `mlpack rollout start --deployment` reads it",
     "asl": "a state machine, to read",
     "zip": "a program of mlpack's own: put it where the parameters say",
     "overrides.yaml": "yours",
@@ -82,6 +84,8 @@ def _files(service: Service, graph: Graph, own: Overrides) -> Iterator[tuple[str
         yield "dashboard.json", _json(_shown(documents.dashboard(board)))
     if service.package.document:
         yield "openapi.json", _json(service.package.document)
+    if (led := settings.of_graph(service, graph)) is not None:
+        yield settings.FILE, _json(led)
     for name in _programs(graph):
         yield f"{name}.zip", programs.archive(name)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.support.deployments import section, service
 
+from mlpack.deploy.design import design
 from mlpack.deploy.rollouts import settings
 from mlpack.errors import RecipeError
 from mlpack.recipe.deploy.section import Rollout, Slo, Warm
@@ -61,3 +62,11 @@ def test_what_are_no_settings_is_told(text: Any, tmp_path: Path) -> None:
         (tmp_path / settings.FILE).write_text(text)
     with pytest.raises(RecipeError, match=settings.FILE):
         settings.read(tmp_path)
+
+
+def test_the_directory_of_a_deployment_says_what_is_moved() -> None:
+    one = service()
+    written = settings.of_graph(one, design(one))
+    assert written is not None
+    assert (written["target"], written["machine"]) == (TARGET, "fashion-prod-rollout")
+    assert written["counting"]["alarms"]

@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlpack.core.files import bounded
+from mlpack.deploy.design import control
+from mlpack.deploy.graph.graph import Graph
+from mlpack.deploy.graph.machines import Machine
+from mlpack.deploy.graph.watching import CompositeAlarm
 from mlpack.deploy.service import Service
 from mlpack.errors import RecipeError
 from mlpack_control import Policy, PolicyError, Rule
@@ -49,6 +53,15 @@ def policy(service: Service) -> Policy | None:
         rules=tuple(rules),
         provisioned=service.deploy.warm.provisioned,
     )
+
+
+def of_graph(service: Service, graph: Graph) -> dict[str, Any] | None:
+    """The settings of a deployment; None where no state machine leads rollouts, or CodeDeploy does."""
+    machine = next((node for node in graph.of(Machine) if node.id == control.ROLLOUT), None)
+    if machine is None:
+        return None
+    alarms = [node.name for node in graph.of(CompositeAlarm)]
+    return settings(service, control.target(service), machine=machine.name, alarms=alarms)
 
 
 def settings(service: Service, target: Mapping[str, Any], *, machine: str, alarms: Sequence[str]) -> dict[str, Any] | None:
