@@ -29,6 +29,7 @@ WILDCARDS: Mapping[str, str] = {
     "cloudwatch:GetMetricData": "CloudWatch knows no resources for reading metrics",
     "ecs:DiscoverPollEndpoint": "ECS knows no resources for the question where it is",
     "elasticloadbalancing:DescribeListeners": "load balancers know no resources for reading",
+    "elasticloadbalancing:DescribeTags": "load balancers know no resources for reading",
     "elasticloadbalancing:DescribeTargetHealth": "load balancers know no resources for reading",
     **dict.fromkeys(LOG_DELIVERY, "Step Functions asks for it, and CloudWatch Logs knows no resources for deliveries"),
 }

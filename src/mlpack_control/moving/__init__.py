@@ -51,10 +51,10 @@ def mover(target: Mapping[str, Any], mark: str, clients: Clients) -> Mover:
             case "function":
                 return FunctionAlias(clients("lambda"), target["function"], target["alias"], mark)
             case "workers":
-                return Workers(clients("ecs"), target["cluster"], target["old"], target["new"], mark)
+                return Workers(clients("ecs"), target["cluster"], (target["old"], target["new"]), mark)
             case "container":
                 name = "rule" if "rule" in target else "listener"
-                return Balancer(clients("elbv2"), name, target[name], target["old"], target["new"])
+                return Balancer(clients("elbv2"), name, target[name], (target["old"], target["new"]), mark)
     except KeyError as error:
         raise Refused(f"the target has no {error}") from error
     raise Refused(f"the target's kind {target.get('kind')!r} is none of function, workers, container")

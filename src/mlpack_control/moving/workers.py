@@ -1,6 +1,7 @@
 """Workers: two services of ECS that read one queue. The new one's share of the tasks is its share of the messages.
 
-Promises: tasks that answer are started before others are stopped, so that the pool never shrinks; while both run, each has a task.
+Promises: the service without tasks is the new one, so that two services serve rollout after rollout; tasks that answer are started
+before others are stopped, so that the pool never shrinks; while both run, each has a task.
 
 Will not: compare and set, which ECS does not offer. A tag of the new service says whose rollout it is.
 """
@@ -12,30 +13,35 @@ from typing import Any
 
 from mlpack_control.failures import NotReady, Overtaken, Refused
 
-TAG = "mlpack-rollout"
+TAG, NOBODY = "mlpack-rollout", "-"
 
 
 class Workers:
-    """See `Mover`. `old` and `new`: the names of two services."""
+    """See `Mover`. `pair`: the names of two services."""
 
-    def __init__(self, client: Any, cluster: str, old: str, new: str, mark: str) -> None:
+    def __init__(self, client: Any, cluster: str, pair: tuple[str, str], mark: str) -> None:
         self._client = client
         self._cluster = cluster
-        self._old = old
-        self._new = new
+        self._pair = pair
         self._mark = mark
 
     def begin(self) -> tuple[str, str]:
         """See `Mover`."""
-        new = self._service(self._new)
-        if new["desiredCount"] and _tag(new) != self._mark:
-            raise Refused(f"{self._new} has {new['desiredCount']} tasks already: another rollout is under way; end it first")
-        self._client.tag_resource(resourceArn=new["serviceArn"], tags=[{"key": TAG, "value": self._mark}])
-        return self._old, self._mark
+        first, second = self._pair
+        busy = [name for name in self._pair if self._service(name)["desiredCount"]]
+        if len(busy) == 2:
+            raise Refused(f"{first} and {second} both have tasks: another rollout is under way; end it with `mlpack rollout abort`")
+        old = busy[0] if busy else first
+        for name, mark in ((old, NOBODY), (self._other(old), self._mark)):
+            self._client.tag_resource(resourceArn=self._service(name)["serviceArn"], tags=[{"key": TAG, "value": mark}])
+        return old, self._mark
 
     def publish(self, release: Mapping[str, Any]) -> str:
-        """The new service, which the stack made without tasks."""
-        return self._new
+        """The service without tasks, to which the stack gave the new image."""
+        new = self._new()
+        if new is None:
+            raise Overtaken(f"{' and '.join(self._pair)}: none has the tag of this rollout any more")
+        return new
 
     def warm(self, new: str, provisioned: int) -> None:
         """See `Mover`. Its first task starts with its first share."""
@@ -46,35 +52,49 @@ class Workers:
         """See `Mover`."""
         total = max(2, self._total())
         share = min(total - 1, max(1, round(total * percent / 100)))
-        return self._set(new, share, old, total - share)
+        return self._set(new, (new, share), (old, total - share))
 
     def finalise(self, old: str, new: str, revision: str) -> str:
         """See `Mover`. It is two calls here."""
-        return self._set(new, self._total(), old, 0)
+        return self._set(new, (new, self._total()), (old, 0))
 
     def roll_back(self, old: str, new: str | None, revision: str) -> str:
         """See `Mover`. It is two calls here."""
-        return self._set(old, self._total(), new or self._new, 0)
+        new = new or self._other(old)
+        return self._set(new, (old, self._total()), (new, 0))
 
     def clear(self, *, anybody: bool = False) -> bool:
         """See `Mover`."""
-        new, old = self._service(self._new), self._service(self._old)
-        mark = _tag(new)
-        if not new["desiredCount"] or not old["desiredCount"] or not mark or (mark != self._mark and not anybody):
+        new = self._new(anybody=anybody)
+        if new is None:
             return False
-        self._resize(self._old, old["desiredCount"] + new["desiredCount"])
-        self._resize(self._new, 0)
+        old = self._other(new)
+        some, rest = (self._service(name)["desiredCount"] for name in (new, old))
+        if not some or not rest:
+            return False
+        self._resize(old, rest + some)
+        self._resize(new, 0)
         return True
 
-    def _set(self, grows: str, more: int, shrinks: str, fewer: int) -> str:
-        if _tag(self._service(self._new)) != self._mark:
-            raise Overtaken(f"{self._new}: its tag {TAG} names another rollout")
-        self._resize(grows, more)
-        self._resize(shrinks, fewer)
+    def _set(self, new: str, *sizes: tuple[str, int]) -> str:
+        if _tag(self._service(new)) != self._mark:
+            raise Overtaken(f"{new}: its tag {TAG} names another rollout")
+        growth = {name: tasks - self._service(name)["desiredCount"] for name, tasks in sizes}
+        for name, tasks in sorted(sizes, key=lambda size: -growth[size[0]]):
+            self._resize(name, tasks)
         return self._mark
 
+    def _new(self, *, anybody: bool = False) -> str | None:
+        """The service whose tag is this rollout's, or anybody's."""
+        marks = {name: _tag(self._service(name)) for name in self._pair}
+        ours = [name for name, mark in marks.items() if (mark not in ("", NOBODY) if anybody else mark == self._mark)]
+        return ours[0] if len(ours) == 1 else None
+
+    def _other(self, name: str) -> str:
+        return self._pair[1] if name == self._pair[0] else self._pair[0]
+
     def _total(self) -> int:
-        return int(self._service(self._old)["desiredCount"] + self._service(self._new)["desiredCount"])
+        return sum(int(self._service(name)["desiredCount"]) for name in self._pair)
 
     def _resize(self, service: str, tasks: int) -> None:
         self._client.update_service(cluster=self._cluster, service=service, desiredCount=tasks)
@@ -88,4 +108,4 @@ class Workers:
 
 
 def _tag(service: Mapping[str, Any]) -> str:
-    return next((tag["value"] for tag in service.get("tags", ()) if tag["key"] == TAG), "")
+    return next((str(tag["value"]) for tag in service.get("tags", ()) if tag["key"] == TAG), "")

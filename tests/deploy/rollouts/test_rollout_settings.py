@@ -12,7 +12,7 @@ from tests.support.deployments import section, service
 from mlpack.deploy.design import design
 from mlpack.deploy.rollouts import settings
 from mlpack.errors import RecipeError
-from mlpack.recipe.deploy.section import Rollout, Slo, Warm
+from mlpack.recipe.deploy.section import Endpoint, Rollout, Slo, Warm
 from mlpack_control import Policy
 
 TARGET = {"kind": "function", "function": "fashion-prod", "alias": "live"}
@@ -70,3 +70,13 @@ def test_the_directory_of_a_deployment_says_what_is_moved() -> None:
     assert written is not None
     assert (written["target"], written["machine"]) == (TARGET, "fashion-prod-rollout")
     assert written["counting"]["alarms"]
+
+
+@pytest.mark.parametrize(("kind", "target"), [("container", None), ("worker", {"kind": "workers", "cluster": "fashion-prod"})])
+def test_tasks_and_weights_are_moved_too(kind: str, target: dict[str, str] | None) -> None:
+    one = service(kind, section(endpoint=Endpoint(kind="alb", internal=True)) if kind == "container" else None)
+    written = settings.of_graph(one, design(one))
+    assert written is not None
+    assert settings.checked(written, "it") == written
+    assert (written["target"] or {}).items() >= (target or {}).items()
+    assert (written["target"] is None, written["brake"]) == (target is None, "fashion-prod-brake")

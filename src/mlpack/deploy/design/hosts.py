@@ -79,9 +79,17 @@ def target() -> dict[str, Value]:
 def moves() -> tuple[Grant, ...]:
     """What a controller does to move requests between two groups of targets."""
     listener = (Ref(endpoints.ENDPOINT, "listener_arn"),)
+    names = ("DescribeListeners", "DescribeTags", "DescribeTargetHealth")
     reads = Grant(
-        actions=("elasticloadbalancing:DescribeListeners", "elasticloadbalancing:DescribeTargetHealth"),
+        actions=tuple(f"elasticloadbalancing:{name}" for name in names),
         resources=grants.EVERYTHING,
         why="reads weights, and whether the next tasks are healthy: the load balancer knows no resources for that",
     )
-    return (reads, Grant(actions=("elasticloadbalancing:ModifyListener",), resources=listener, why="moves requests by weight"))
+    return (
+        reads,
+        Grant(actions=("elasticloadbalancing:ModifyListener",), resources=listener, why="moves requests by weight"),
+        Grant(
+            actions=("elasticloadbalancing:AddTags",), resources=tuple(Ref(group) for group in GROUPS),
+            why="marks whose rollout it is",
+        ),
+    )  # fmt: skip

@@ -120,5 +120,5 @@ def moves() -> tuple[Grant, ...]:
     both: tuple[Value, ...] = (Ref(TASKS), Ref(Id("NextTasks")))
     return (
         Grant(actions=("ecs:DescribeServices", "ecs:UpdateService"), resources=both, why="moves tasks between two services"),
-        Grant(actions=("ecs:TagResource",), resources=(Ref(Id("NextTasks")),), why="marks whose rollout it is"),
+        Grant(actions=("ecs:TagResource",), resources=both, why="marks whose rollout it is"),
     )

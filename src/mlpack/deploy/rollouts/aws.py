@@ -9,6 +9,7 @@ from typing import Any
 
 from mlpack.errors import RecipeError, ServiceError
 from mlpack.registry.aws.clients import Clients, DefaultAccount, Timeouts
+from mlpack_control.brake import TARGET
 from mlpack_control.failures import NotReady, Overtaken, Refused
 
 Client = Callable[[str], Any]
@@ -42,6 +43,18 @@ class Account:
         """End a state machine's execution, if it runs."""
         with self.explained("states:StopExecution", machine):
             self.client("stepfunctions").stop_execution(executionArn=self._execution(machine, name), error="Aborted", cause=why)
+
+    def target(self, brake: str) -> dict[str, Any]:
+        """What a deployment's rollouts move, where only the account knows it: its brake was told. RecipeError where it was not."""
+        with self.explained("lambda:GetFunctionConfiguration", brake):
+            answer = self.client("lambda").get_function_configuration(FunctionName=brake)
+        try:
+            target = json.loads(answer["Environment"]["Variables"][TARGET])
+        except (KeyError, ValueError):
+            raise RecipeError(f"{brake}: has no {TARGET} in its environment: apply the deployment's stack again") from None
+        if not isinstance(target, dict):
+            raise RecipeError(f"{brake}: its {TARGET} is no object: apply the deployment's stack again")
+        return target
 
     @contextmanager
     def explained(self, action: str, resource: str) -> Iterator[None]:

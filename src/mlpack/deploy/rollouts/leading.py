@@ -79,7 +79,7 @@ def start(leader: Leader, request: StartRequest) -> Rollout:
     release = move.target(place.where)
     document = {
         "id": f"{parsed.name}-{request.alias}-{number}",
-        "target": request.settings["target"],
+        "target": request.settings.get("target") or leader.account.target(request.settings["brake"]),
         "release": _code(release),
         "counting": request.settings["counting"],
         "policy": request.settings["policy"],

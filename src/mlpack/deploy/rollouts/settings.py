@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlpack.core.files import bounded
-from mlpack.deploy.design import control
+from mlpack.deploy.design import control, whole
+from mlpack.deploy.graph.functions import Function
 from mlpack.deploy.graph.graph import Graph
 from mlpack.deploy.graph.machines import Machine
 from mlpack.deploy.graph.watching import CompositeAlarm
@@ -61,18 +62,23 @@ def of_graph(service: Service, graph: Graph) -> dict[str, Any] | None:
     if machine is None:
         return None
     alarms = [node.name for node in graph.of(CompositeAlarm)]
-    return settings(service, control.target(service), machine=machine.name, alarms=alarms)
+    target = whole.target(service)
+    known = all(isinstance(value, str) for value in target.values())
+    brake = next(node.name for node in graph.of(Function) if node.id == control.BRAKE)
+    found = settings(service, target if known else None, machine=machine.name, alarms=alarms)
+    return None if found is None else found | {"brake": brake}
 
 
-def settings(service: Service, target: Mapping[str, Any], *, machine: str, alarms: Sequence[str]) -> dict[str, Any] | None:
-    """What `rollout.json` says; None where there is nothing to lead. `target`: what is moved (docs/decisions/0060);
+def settings(service: Service, target: Mapping[str, Any] | None, *, machine: str, alarms: Sequence[str]) -> dict[str, Any] | None:
+    """What `rollout.json` says; None where there is nothing to lead. `target`: what is moved (docs/decisions/0060), None where only
+    the account knows it: the brake's environment says it there;
     `machine`, `alarms`: names of the state machine and of the alarms that stop a rollout."""
     led = policy(service)
     if led is None:
         return None
     late_s = LATE_S + (service.package.timeout_s if service.package.kind.startswith("lambda") else 0)
     counting = {"service": service.stack, "late_s": late_s, "alarms": list(alarms)}
-    return {"target": dict(target), "counting": counting, "policy": led.json(), "machine": machine}
+    return {"target": None if target is None else dict(target), "counting": counting, "policy": led.json(), "machine": machine}
 
 
 def read(directory: Path) -> dict[str, Any]:
@@ -90,7 +96,9 @@ def read(directory: Path) -> dict[str, Any]:
 
 def checked(value: Any, where: str) -> dict[str, Any]:
     """The same settings. RecipeError unless they are in their form."""
-    if not isinstance(value, dict) or not isinstance(value.get("target"), dict) or not isinstance(value.get("machine"), str):
+    if not isinstance(value, dict) or not isinstance(value.get("machine"), str):
+        raise RecipeError(f"{where}: no settings of a rollout: `mlpack deploy write` makes them")
+    if not isinstance(value.get("target"), dict) and not isinstance(value.get("brake"), str):
         raise RecipeError(f"{where}: no settings of a rollout: `mlpack deploy write` makes them")
     try:
         led = Policy.of(value.get("policy"))
