@@ -137,9 +137,8 @@ class Run:
         except StatesError:
             raise
         except Exception as error:
-            raise StatesError(
-                type(error).__name__, json.dumps({"errorType": type(error).__name__, "errorMessage": str(error)})
-            ) from error
+            told = {"errorType": type(error).__name__, "errorMessage": str(error)}
+            raise StatesError(told["errorType"], json.dumps(told, separators=(",", ":"))) from error
         if isinstance(result, Took):
             self.wait(min(result.seconds, state["TimeoutSeconds"]))
             if result.seconds > state["TimeoutSeconds"]:
