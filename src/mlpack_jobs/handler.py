@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mlpack_jobs.places import clients
+from mlpack_jobs.places import clients, place_of, read_json
 
 SETTINGS = "MLPACK_JOBS"
 
@@ -44,8 +44,17 @@ def _validate(settings: Mapping[str, Any], event: Mapping[str, Any]) -> Any:
     return validation.run(settings, clients, event)
 
 
+def _outcome(_: Mapping[str, Any], event: Mapping[str, Any]) -> Any:
+    """What a step of a retraining wrote. Raises FileNotFoundError."""
+    place = place_of(event["place"]).below(f"{event['step']}.json")
+    if (told := read_json(clients("s3"), place)) is None:
+        raise FileNotFoundError(f"the step {event['step']} left nothing at s3://{place.bucket}/{place.key}: its log says why")
+    return told
+
+
 _JOBS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Any]] = {
     "drift": _drift,
     "features": _features,
+    "outcome": _outcome,
     "validate": _validate,
 }

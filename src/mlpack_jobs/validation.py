@@ -21,9 +21,14 @@ _TOLD = 5
 
 
 def run(settings: Mapping[str, Any], clients: Clients, event: Mapping[str, Any]) -> dict[str, Any]:
-    """{"state": "good" | "nothing new" | "bad", "place", "digest", "objects", "bytes", "problems"}. `event`: `reason`, `place`."""
+    """{"state": "good" | "nothing new" | "at work" | "bad", "place", "digest", "objects", "bytes", "problems"}.
+
+    `event`: `reason` and `place` of an execution; ARNs of `machine` and `execution`, where an earlier one may be at work.
+    """
     s3 = clients("s3")
     data = place_of(settings["data"])
+    if event.get("machine") and _is_late(clients("stepfunctions"), event["machine"], event["execution"]):
+        return {"state": "at work", "place": settings["data"]}
     names, size = [], 0
     for one in objects(s3, data):
         names.append([one["Key"], one["Size"], one["ETag"]])
@@ -40,6 +45,13 @@ def run(settings: Mapping[str, Any], clients: Clients, event: Mapping[str, Any])
     if event.get("place"):
         write_json(s3, place_of(event["place"]).below("data.json"), told)
     return told
+
+
+def _is_late(states: Any, machine: str, execution: str) -> bool:
+    """Whether another execution of the machine began before this one and runs."""
+    running = states.list_executions(stateMachineArn=machine, statusFilter="RUNNING")["executions"]
+    mine = [one["startDate"] for one in running if one["executionArn"] == execution]
+    return any((one["startDate"], one["executionArn"]) < (began, execution) for one in running for began in mine)
 
 
 def _problems(settings: Mapping[str, Any], s3: Any, bucket: str, keys: list[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """State machines in moto, in this process: moto's interpreter, functions of Python in Lambda's place, and a clock that is turned.
 
+moto passes the names of parameters and results on as they are: here they become boto3's, and Step Functions' again.
 moto waits in real time and draws its jitter; here a wait turns the clock, and jitter is the longest there is, so that a run of days
 takes a second and is the same each time. Its Lambda answers by a queue of texts; here a function of this process is called, and an
 exception is a function error, by its class, as Lambda says it.
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -102,6 +104,8 @@ def machines() -> Iterator[Machines]:
     from moto.awslambda_simple.models import LambdaSimpleBackend
     from moto.stepfunctions.parser.asl.component.common.retry import jitter_strategy_decl, retrier_decl
     from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_unsupported as unsupported
+    from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.resource import ResourceCondition
+    from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service import StateTaskService
     from moto.stepfunctions.parser.asl.component.state.wait.wait_function.wait_function import WaitFunction
 
     made = Machines()
@@ -132,9 +136,13 @@ def machines() -> Iterator[Machines]:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "test")
         patch.setattr(LambdaSimpleBackend, "invoke", invoke)
+        both = {ResourceCondition.Sync, ResourceCondition.WaitForTaskToken}
+        patch.setattr(unsupported, "_SUPPORTED_INTEGRATION_PATTERNS", both)
         patch.setattr(unsupported.StateTaskServiceUnsupported, "_eval_service_task", build)
         patch.setattr(unsupported.StateTaskServiceUnsupported, "_build_sync_resolver", _built, raising=False)
         patch.setattr(unsupported.StateTaskServiceUnsupported, "_from_error", _failed, raising=False)
+        patch.setattr(StateTaskService, "_normalise_parameters", _as_boto)
+        patch.setattr(StateTaskService, "_normalise_response", _as_states)
         patch.setattr(WaitFunction, "_wait_interval", lambda self, env, wait_seconds: made.turn(wait_seconds))
         patch.setattr(retrier_decl, "time", Clock)
         patch.setattr(jitter_strategy_decl, "random", Longest)
@@ -161,3 +169,23 @@ def _failed(self: Any, env: Any, ex: Exception) -> Any:
     told = TaskFailedEventDetails(error=kind.to_name(), cause=str(ex), resource="startBuild.sync", resourceType="codebuild")
     details = EventDetails(taskFailedEventDetails=told)
     return FailureEvent(env=env, error_name=StatesErrorName(kind), event_type=HistoryEventType.TaskFailed, event_details=details)
+
+
+@cache
+def _operation(service: str, action: str) -> Any:
+    from botocore.session import get_session
+
+    return get_session().get_service_model(service).operation_model("".join(word.title() for word in action.split("_")))
+
+
+def _as_boto(self: Any, parameters: dict[str, Any], boto_service_name: Any = None, service_action_name: Any = None) -> None:
+    """`StateMachineArn` as boto3 has it."""
+    operation = _operation(self._get_boto_service_name(boto_service_name), self._get_boto_service_action(service_action_name))
+    self._to_boto_request(parameters, operation.input_shape)
+
+
+def _as_states(self: Any, response: Any, boto_service_name: Any = None, service_action_name: Any = None) -> None:
+    """`executionArn` as Step Functions has it."""
+    operation = _operation(self._get_boto_service_name(boto_service_name), self._get_boto_service_action(service_action_name))
+    if operation.output_shape is not None:
+        self._from_boto_response(response, operation.output_shape)
