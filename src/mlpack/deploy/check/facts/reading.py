@@ -57,7 +57,14 @@ class Part:
 
     def key(self, name: str = "") -> str:
         """Where in the file a fact stands, or would stand."""
-        return f"{self.place}.{self.paths[name]}" if name in self.paths else self.place
+        path = self.paths.get(name)
+        if path is None:
+            return self.place
+        other, _, rest = path.rpartition("/")
+        if not other:
+            return f"{self.place}.{path}"
+        kind, suffix = other.split(":")
+        return f"resource.{kind}.{self.id}{suffix}.{rest}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,4 +175,20 @@ def source(facts: Facts) -> Iterator[Finding]:
             )
 
 
-RULES: tuple[Rule, ...] = (function, snapstart, provisioned, alias, version, invokers, source)
+CODE_DEPLOY = re.compile(
+    r"CodeDeployDefault\.Lambda(AllAtOnce|Canary10Percent(5|10|15|30)Minutes|Linear10PercentEvery(1|2|3|10)Minutes?)"
+)
+
+
+def code_deploy(facts: Facts) -> Iterator[Finding]:
+    """That nobody beside the rollout moves an alias, and that CodeDeploy, where a team brings it, is told something it knows."""
+    for name, each in facts.text.get("Resources", {}).items():
+        if "CodeDeployLambdaAliasUpdate" in (each.get("UpdatePolicy") or {}) and any(facts.of("machine")):
+            yield Finding(facts.file, f"Resources.{name}.UpdatePolicy", "CodeDeploy and the rollout would both move this alias")
+        config = each.get("Properties", {}).get("DeploymentConfigName")
+        if each.get("Type") == "AWS::CodeDeploy::DeploymentGroup" and isinstance(config, str) and not CODE_DEPLOY.fullmatch(config):
+            where = f"Resources.{name}.Properties.DeploymentConfigName"
+            yield Finding(facts.file, where, f"CodeDeploy has no {config} of its own, and this deployment makes none")
+
+
+RULES: tuple[Rule, ...] = (function, snapstart, provisioned, alias, version, invokers, source, code_deploy)
