@@ -74,35 +74,42 @@ RIGHT: dict[str, tuple[str, str]] = {
     "dart": ("cancer", "xgboost.XGBClassifier(booster='dart', rate_drop=0.5, n_estimators=10, n_jobs=1).fit(x, y)"),
     "gblinear": ("diabetes", "xgboost.XGBRegressor(booster='gblinear', n_jobs=1).fit(x, y)"),
     "xgb-targets": ("diabetes", f"xgboost.XGBRegressor(n_estimators=8, n_jobs=1).fit(x, {TWO})"),
-    "xgb-vectors": ("diabetes", f"xgboost.XGBRegressor(n_estimators=8, multi_strategy='multi_output_tree').fit(x, {TWO})"),
+    "xgb-vectors": (
+        "diabetes",
+        f"xgboost.XGBRegressor(n_estimators=8, multi_strategy='multi_output_tree', n_jobs=1).fit(x, {TWO})",
+    ),
     "xgb-labels": ("iris", f"xgboost.XGBClassifier(n_estimators=8, n_jobs=1).fit(x, {LABELS})"),
     "xgb-forest": ("cancer", "xgboost.XGBRFClassifier(n_estimators=8, n_jobs=1).fit(x, y)"),
     "xgb-early": (
         "cancer",
         (
-            "xgboost.XGBClassifier(n_estimators=80, early_stopping_rounds=3)"
+            "xgboost.XGBClassifier(n_estimators=80, early_stopping_rounds=3, n_jobs=1)"
             ".fit(x[:400], y[:400], eval_set=[(x[400:], y[400:])], verbose=False)"
         ),
     ),
-    "xgb-missing": ("ints", "xgboost.XGBRegressor(n_estimators=8, missing=0).fit(x.astype('f4'), y)"),
+    "xgb-missing": ("ints", "xgboost.XGBRegressor(n_estimators=8, missing=0, n_jobs=1).fit(x.astype('f4'), y)"),
     "xgb-stacked": (
         "wine",
-        "StackingClassifier([('a', xgboost.XGBClassifier(n_estimators=8)), ('b', GradientBoostingClassifier())]).fit(x, y)",
+        (
+            "StackingClassifier([('a', xgboost.XGBClassifier(n_estimators=8, n_jobs=1)),"
+            " ('b', GradientBoostingClassifier())]).fit(x, y)"
+        ),
     ),
-    "lgb-linear": ("diabetes", "lightgbm.LGBMRegressor(linear_tree=True, verbose=-1).fit(x, y)"),
+    "lgb-linear": ("diabetes", "lightgbm.LGBMRegressor(linear_tree=True, n_jobs=1, verbose=-1).fit(x, y)"),
     "lgb-forest": (
         "cancer",
-        "lightgbm.LGBMClassifier(boosting_type='rf', bagging_freq=1, bagging_fraction=0.7, verbose=-1).fit(x, y)",
+        "lightgbm.LGBMClassifier(boosting_type='rf', bagging_freq=1, bagging_fraction=0.7, n_jobs=1, verbose=-1).fit(x, y)",
     ),
-    "lgb-zero": ("ints", "lightgbm.LGBMRegressor(zero_as_missing=True, verbose=-1).fit(x.astype('f4'), y)"),
-    "lgb-sets": ("ints", "lightgbm.LGBMClassifier(verbose=-1).fit(x, y, categorical_feature=[0, 1])"),
-    "lgb-each": ("wine", "lightgbm.LGBMClassifier(objective='multiclassova', verbose=-1).fit(x, y)"),
-    "lgb-rank": ("diabetes", "lightgbm.LGBMRanker(verbose=-1).fit(x, (y > 150) * 1, group=[42, 400])"),
-    "lgb-words": ("wine", f"make_pipeline(StandardScaler(), lightgbm.LGBMClassifier(verbose=-1)).fit(x, {WORDS})"),
+    "lgb-zero": ("ints", "lightgbm.LGBMRegressor(zero_as_missing=True, n_jobs=1, verbose=-1).fit(x.astype('f4'), y)"),
+    "lgb-sets": ("ints", "lightgbm.LGBMClassifier(n_jobs=1, verbose=-1).fit(x, y, categorical_feature=[0, 1])"),
+    "lgb-each": ("wine", "lightgbm.LGBMClassifier(objective='multiclassova', n_jobs=1, verbose=-1).fit(x, y)"),
+    "lgb-rank": ("diabetes", "lightgbm.LGBMRanker(n_jobs=1, verbose=-1).fit(x, (y > 150) * 1, group=[42, 400])"),
+    "lgb-words": ("wine", f"make_pipeline(StandardScaler(), lightgbm.LGBMClassifier(n_jobs=1, verbose=-1)).fit(x, {WORDS})"),
     "lgb-voted": (
         "wine",
         (
-            "VotingClassifier([('a', xgboost.XGBClassifier(n_estimators=8)), ('b', lightgbm.LGBMClassifier(verbose=-1))],"
+            "VotingClassifier([('a', xgboost.XGBClassifier(n_estimators=8, n_jobs=1)),"
+            " ('b', lightgbm.LGBMClassifier(n_jobs=1, verbose=-1))],"
             " voting='soft').fit(x, y)"
         ),
     ),
