@@ -17,7 +17,7 @@ class Finding:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.key}: {self.reason}"
+        return ": ".join(part for part in (self.file, self.key, self.reason) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,13 @@ class DeploymentReport:
         """Everything that is wrong."""
         return tuple(finding for each in self.proofs for finding in each.findings)
 
-    def text(self) -> list[str]:
+    def text(self) -> str:
         """A line for each proof, and one for each finding."""
         lines = []
         for each in self.proofs:
             lines.append(f"{each.status:<13} {each.name}" + (f": {each.why}" if each.why else ""))
             lines += [f"    {finding}" for finding in each.findings]
-        return lines
+        return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
         """The same for programs."""
