@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mlpack.deploy.graph.endpoints import HttpApi, LoadBalancer, RestApi
-from mlpack.deploy.graph.functions import Alias, Function, Provisioned
+from mlpack.deploy.graph.functions import Alias, Function, Image, Provisioned
 from mlpack.deploy.graph.graph import Graph
 from mlpack.deploy.graph.stores import Queue, Source
 from mlpack.deploy.graph.tasks import Container, Scaling, Task
 from mlpack.deploy.graph.values import Id
-from mlpack.deploy.service import Service
+from mlpack.deploy.service import DOOR_HANDLER, HANDLER, Service
 
 UNRESERVED = 100
 """Environments that Lambda keeps for functions without a reservation."""
@@ -83,10 +83,13 @@ def limits(service: Service, graph: Graph) -> tuple[Limit, ...]:
 
 def front(graph: Graph) -> Function | None:
     """The function that callers reach, where there is one."""
-    for endpoint in _apis(graph):
-        return _function(graph, endpoint.alias)
-    aliases = graph.of(Alias)
-    return _function(graph, aliases[0].id) if aliases else None
+    reached = [endpoint.alias for endpoint in _apis(graph)] or [alias.id for alias in graph.of(Alias)]
+    return next((one for one in (_function(graph, alias) for alias in reached) if runs_package(one)), None)
+
+
+def runs_package(function: Function) -> bool:
+    """Whether it is mlpack's package or front door, and no program of the deployment itself."""
+    return isinstance(function.code, Image) or function.code.handler in (HANDLER, DOOR_HANDLER)
 
 
 def _apis(graph: Graph) -> tuple[HttpApi | RestApi, ...]:

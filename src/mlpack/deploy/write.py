@@ -21,6 +21,7 @@ from mlpack.core.files import atomically, bounded, temporary
 from mlpack.core.text import sinks
 from mlpack.deploy import plan_page, programs, render
 from mlpack.deploy.bill.prices import PRICES
+from mlpack.deploy.descriptors import descriptors
 from mlpack.deploy.graph.functions import Function, Zip
 from mlpack.deploy.graph.graph import Graph
 from mlpack.deploy.graph.machines import Machine
@@ -52,6 +53,7 @@ _WHAT = {
     "parameters": "values that this environment gives",
     "openapi.json": "what the service takes and answers over HTTP",
     "dashboard.json": "the dashboard alone",
+    "container": "the same container for another platform: its words in capitals are yours to fill in",
     "policies": "what each role may do, and why",
     "rollout.json": "what rollouts move and go by: `mlpack rollout start --deployment` reads it",
     "asl": "a state machine, to read",
@@ -86,6 +88,8 @@ def _files(service: Service, graph: Graph, own: Overrides) -> Iterator[tuple[str
         yield "openapi.json", _json(service.package.document)
     if (led := settings.of_graph(service, graph)) is not None:
         yield settings.FILE, _json(led)
+    for name, text in descriptors(service)[0].items():
+        yield name, text.encode()
     for name in _programs(graph):
         yield f"{name}.zip", programs.archive(name)
 

@@ -6,14 +6,17 @@ from typing import Any
 import pytest
 from tests.support.deployments import section, service
 from tests.support.thin_deployment import door_graph, graph, nodes
+from tests.support.topologies import PROGRAMS, topologies
 
+from mlpack.deploy.design import design
 from mlpack.deploy.graph.functions import Function
 from mlpack.deploy.graph.graph import Graph
 from mlpack.deploy.graph.machines import Machine, Schedule
-from mlpack.deploy.graph.tasks import Task
+from mlpack.deploy.graph.tasks import Scaling, Task
 from mlpack.deploy.graph.values import Id
 from mlpack.deploy.graph.watching import Alarm, Anomaly, Budget, CompositeAlarm, Dashboard, Expression, Metric
 from mlpack.deploy.watch.emitted import RELEASE, SERVICE, SLOW_MS, is_emitted
+from mlpack.deploy.watch.watched import is_brake
 from mlpack.recipe.deploy.section import Budget as Limit
 from mlpack.recipe.deploy.section import Slo, Traffic, Worker
 
@@ -27,6 +30,21 @@ def metrics(thing: Any) -> list[Metric]:
     if hasattr(thing, "__dataclass_fields__"):
         return [metric for name in thing.__dataclass_fields__ for metric in metrics(getattr(thing, name))]
     return []
+
+
+TOPOLOGIES = topologies()
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_every_topology_watches_what_is_emitted(name: str) -> None:
+    picture = design(TOPOLOGIES[name], PROGRAMS)
+    used = [metric for node in (*picture.of(Alarm), *picture.of(Dashboard), *picture.of(Scaling)) for metric in metrics(node)]
+    assert len(used) > 20
+    assert [metric for metric in used if not is_emitted(metric)] == []
+    told = {str(one.environment[SERVICE]) for one in picture.of(Function) if SERVICE in one.environment}
+    told |= {str(one.container.environment[SERVICE]) for one in picture.of(Task)}
+    assert {str(value) for metric in used for key, value in metric.dimensions if key == "service"} <= told
+    assert len([one for one in picture.of(CompositeAlarm) if is_brake(one)]) == (2 if "workers" in name else 1)
 
 
 @pytest.fixture(params=["lambda-zip", "worker"])

@@ -23,7 +23,7 @@ from mlpack.deploy.graph.tasks import Task
 from mlpack.deploy.graph.values import Id, Node, Ref, Value
 from mlpack.deploy.graph.watching import CompositeAlarm
 from mlpack.deploy.service import Service
-from mlpack.deploy.watch.watched import PUBLISHERS, watched
+from mlpack.deploy.watch.watched import PUBLISHERS, is_brake, watched
 
 TOPIC = Id("AlarmTopic")
 
@@ -41,7 +41,7 @@ def design(service: Service, digests: Mapping[str, str] | None = None) -> Graph:
     if of is not None:
         beside = (*beside, *flows.rows(service, of), *training.training(service, TOPIC, of))
     seen = watched(service, (topic, *nodes, *beside, *led))
-    alarms = [node for node in seen if isinstance(node, CompositeAlarm)] if led else []
+    alarms = [node for node in seen if isinstance(node, CompositeAlarm) and is_brake(node)] if led else []
     return Graph(
         name=service.name,
         environment=service.environment,

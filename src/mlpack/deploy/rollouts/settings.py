@@ -20,6 +20,7 @@ from mlpack.deploy.graph.graph import Graph
 from mlpack.deploy.graph.machines import Machine
 from mlpack.deploy.graph.watching import CompositeAlarm
 from mlpack.deploy.service import Service
+from mlpack.deploy.watch.watched import is_brake
 from mlpack.errors import RecipeError
 from mlpack_control import Policy, PolicyError, Rule
 from mlpack_control.counting import LATE_S
@@ -61,7 +62,7 @@ def of_graph(service: Service, graph: Graph) -> dict[str, Any] | None:
     machine = next((node for node in graph.of(Machine) if node.id == control.ROLLOUT), None)
     if machine is None:
         return None
-    alarms = [node.name for node in graph.of(CompositeAlarm)]
+    alarms = [node.name for node in graph.of(CompositeAlarm) if is_brake(node)]
     target = whole.target(service)
     known = all(isinstance(value, str) for value in target.values())
     brake = next(node.name for node in graph.of(Function) if node.id == control.BRAKE)

@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from mlpack.deploy.graph.endpoints import FunctionUrl, HttpApi, LoadBalancer, RestApi, TargetGroup
-from mlpack.deploy.graph.functions import Alias, Function, Image, Zip
+from mlpack.deploy.graph.functions import Alias, Function, Zip
 from mlpack.deploy.graph.stores import Topic
 from mlpack.deploy.graph.tasks import Service as TaskService
 from mlpack.deploy.graph.tasks import Task
 from mlpack.deploy.graph.values import Id, Node, Ref, Value
-from mlpack.deploy.service import DOOR_HANDLER, HANDLER, Service
+from mlpack.deploy.graph.watching import CompositeAlarm
+from mlpack.deploy.limits import runs_package
+from mlpack.deploy.service import DOOR_HANDLER, Service
 from mlpack.deploy.watch import behind, endpoint, panels
 from mlpack.deploy.watch.emitted import RELEASE, SERVICE, SLOW_MS
 from mlpack.deploy.watch.endpoint import Program
@@ -41,14 +43,18 @@ def watched(service: Service, nodes: Sequence[Node]) -> tuple[Node, ...]:
     return (*told, *more)
 
 
-def runs_package(node: Node) -> bool:
-    """Whether a function is mlpack's package or front door, and no program of the deployment itself."""
-    return isinstance(node, Function) and (isinstance(node.code, Image) or node.code.handler in (HANDLER, DOOR_HANDLER))
+def _runs(node: Node) -> bool:
+    return isinstance(node, Function) and runs_package(node)
 
 
 def is_door(function: Function) -> bool:
     """Whether it is a front door."""
     return isinstance(function.code, Zip) and function.code.handler == DOOR_HANDLER
+
+
+def is_brake(alarm: CompositeAlarm) -> bool:
+    """Whether it takes the weight from a release that is being rolled out: a budget that is used up in days does not."""
+    return alarm.id.endswith("Brake")
 
 
 def _told(service: Service, node: Node) -> Node:
@@ -69,7 +75,7 @@ def _programs(nodes: Sequence[Node]) -> Iterator[Program]:
     balanced = [by_id[node.target] for node in nodes if isinstance(node, LoadBalancer)]
     asked += [group.alias for group in balanced if isinstance(group, TargetGroup) and group.alias is not None]
     if not asked and not balanced:
-        asked = [node.id for node in nodes if isinstance(node, Alias) and runs_package(by_id[node.function])]
+        asked = [node.id for node in nodes if isinstance(node, Alias) and _runs(by_id[node.function])]
     for name in dict.fromkeys(asked):
         alias = by_id[name]
         assert isinstance(alias, Alias)
