@@ -290,6 +290,36 @@ def test_what_is_no_answer_is_an_error_of_ours(alone: pytest.MonkeyPatch, odd: b
         table.call("GetItem", {})
 
 
+_WHOLE = bytes(range(256)) * 2000
+_PIECES = [_WHOLE[at : at + 99_999] for at in range(0, len(_WHOLE), 99_999)]
+_CHUNKS = b"".join(b"%x\r\n" % len(piece) + piece + b"\r\n" for piece in _PIECES)
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_whole"),
+    [
+        (b"HTTP/1.1 206 P\r\nContent-Length: %d\r\n\r\n" % len(_WHOLE) + _WHOLE, True),
+        (b"HTTP/1.1 206 P\r\nTransfer-Encoding: chunked\r\n\r\n" + _CHUNKS + b"0\r\n\r\n", True),
+        (b"HTTP/1.0 200 OK\r\n\r\n" + _WHOLE, True),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(_WHOLE) + _WHOLE, True),
+        (b"HTTP/1.1 404 N\r\nContent-Length: 4\r\n\r\nnone", False),
+        (b"HTTP/1.1 302 F\r\nLocation: /x\r\nContent-Length: 4\r\n\r\nnone", False),
+    ],
+    ids=["length", "chunks", "end", "interim", "missing", "moved"],
+)
+def test_a_body_goes_where_it_is_wanted_piece_by_piece(answer: bytes, is_whole: bool) -> None:
+    """What is no such body stays in the answer, so that somebody can read what is wrong."""
+    pieces: list[bytes] = []
+    with scripted(answer) as (address, _):
+        host, port = address.removeprefix("http://").split(":")
+        connection = wire.Connection(host, int(port), tls=False, connect_s=5)
+        asked = wire.Asked("GET", "/", {"host": host})
+        given = connection.request(asked, until=time.monotonic() + 10, most=1 << 20, sink=lambda piece: pieces.append(bytes(piece)))
+        connection.close()
+    assert (b"".join(pieces), given.body) == ((_WHOLE, b"") if is_whole else (b"", b"none"))
+    assert not is_whole or b"HTTP/1.0" in answer or max(map(len, pieces)) <= 1 << 18
+
+
 def test_chunks_and_bodies_until_the_close_are_read(alone: pytest.MonkeyPatch) -> None:
     chunked = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\n{"a\r\n4\r\n":1}\r\n0\r\nT: 1\r\n\r\n'
     with (

@@ -167,24 +167,24 @@ class Connection:
         while 100 <= status < 200:
             status, headers = self._head(until)
         length, ends, coding = headers.get("content-length"), False, headers.get("transfer-encoding", "").lower()
-        body = b""
+        body, sink = b"", sink if status in (200, 206) else None
         if method == "HEAD" or status in (204, 304):
             pass
         elif coding == "chunked":
-            body = self._chunks(until, most)
+            body = self._chunks(until, most, sink)
         elif coding:
             raise ValueError(f"Transfer-Encoding {coding[:20]!r}")
         elif length is not None:
             if not length.isascii() or not length.isdecimal():
                 raise ValueError(f"Content-Length {length[:20]!r}")
             size = _bounded(int(length[:20]), most)
-            if sink is not None and status in (200, 206):
+            if sink is not None:
                 self._pass_on(size, until, sink)
             else:
                 body = self._take(size, until)
         else:
             body, ends = self._rest(until, most), True
-        if sink is not None and body and status in (200, 206):
+        if sink is not None and body:
             sink(body)
             body = b""
         if ends or headers.get("connection", "").lower() == "close" or self._buffer:
@@ -238,13 +238,16 @@ class Connection:
             del self._buffer[:piece]
             size -= piece
 
-    def _chunks(self, until: float, most: int) -> bytes:
+    def _chunks(self, until: float, most: int, sink: "Sink | None") -> bytes:
         parts: list[bytes] = []
         total = 0
         while size := _of_hex(self._line(b"\r\n", until).partition(b";")[0].strip()):
             total += size
             _bounded(total, most)
-            parts.append(self._take(size, until))
+            if sink is not None:
+                self._pass_on(size, until, sink)
+            else:
+                parts.append(self._take(size, until))
             self._take(2, until)
         while self._line(b"\r\n", until):  # trailers
             pass
