@@ -535,6 +535,7 @@ def test_schema_refuses_what_an_editor_should_underline(mistake: Mistake) -> Non
         ("name: shop\nmodels: {a: out/a}\nbudgets: {cold_start: 1s}\ntargets: {container: null}", False),
         ("name: shop\nmodels: {a: out/a}\ntargets: {container: null, lambda-zip: null}", False),
         ("name: shop\nmodels: {a: out/a}\ntargets: {container: {memory: 3}}", False),
+        ("name: shop\nmodels: {a: out/a}\ntargets: {lambda-zip: {memory_mb: auto}}", False),
     ],
 )
 def test_schema_has_recipes_of_several_models(text: str, fits: bool, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, ValidationError, WithJsonSchema, create_model  # noqa: TID253
 
 from mlpack.core.entrypoint import suggestion
+from mlpack.core.sizes import AUTO
 from mlpack.core.text.quantities import MILLISECONDS, share_of
 from mlpack.recipe.branches import merged
 from mlpack.recipe.budget_keys import BudgetKeys
@@ -270,10 +271,12 @@ def json_schema(steps: Mapping[str, type[Keys]], targets: Mapping[str, type[Keys
         "additionalProperties": False,
         "minProperties": 1,
     }
+    # Nothing is measured when packages are put together.
+    auto = {"type": "object", "properties": {"memory_mb": {"const": AUTO}}, "required": ["memory_mb"]}
     together["properties"]["targets"] = {
         "description": "where the models run together: one target, whose `memory_mb` is a number",
         "type": "object",
-        "properties": placed,
+        "properties": {name: {**one, "not": auto} for name, one in placed.items()},
         "additionalProperties": False,
         "minProperties": 1,
         "maxProperties": 1,
