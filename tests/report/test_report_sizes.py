@@ -130,7 +130,7 @@ def test_the_page_has_the_stages_beside_their_budgets() -> None:
     assert "Stages of a request" not in webpage.html(build_record(typical()))
     for text in (webpage.html(record), report.markdown(record).replace("`", "")):
         assert "Stages of a request, p95" in text
-        assert "infer (≤ 60.0 ms)" in text
+        assert "infer (≤ 60 ms)" in text
         assert text.count("9.00 ms") >= len(ones)
     sized = dataclasses.replace(with_sizes(Budgets(), taken=True), candidates=ones)
     assert sized.sizing is not None

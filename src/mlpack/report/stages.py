@@ -20,7 +20,8 @@ def title(record: BuildRecord) -> str:
 def headings(record: BuildRecord) -> tuple[str, ...]:
     """The first cell, and each stage that took place somewhere or has a budget."""
     limits = record.recipe.budgets.stages_ms
-    return ("candidate", *(f"{name} (≤ {words.ms(limits[name])})" if name in limits else name for name in _names(record)))
+    said = {name: f"{name} (≤ {words.limit(words.ms(most))})" for name, most in limits.items()}
+    return ("candidate", *(said.get(name, name) for name in _names(record)))
 
 
 def rows(record: BuildRecord) -> list[tuple[str, ...]]:
