@@ -46,15 +46,18 @@ def mover(target: Mapping[str, Any], mark: str, clients: Clients) -> Mover:
     from mlpack_control.moving.function import FunctionAlias
     from mlpack_control.moving.workers import Workers
 
-    try:
-        match target.get("kind"):
-            case "function":
-                return FunctionAlias(clients("lambda"), target["function"], target["alias"], mark)
-            case "workers":
-                return Workers(clients("ecs"), target["cluster"], (target["old"], target["new"]), mark)
-            case "container":
-                name = "rule" if "rule" in target else "listener"
-                return Balancer(clients("elbv2"), name, target[name], (target["old"], target["new"]), mark)
-    except KeyError as error:
-        raise Refused(f"the target has no {error}") from error
-    raise Refused(f"the target's kind {target.get('kind')!r} is none of function, workers, container")
+    kind = target.get("kind")
+    via = "rule" if "rule" in target else "listener"
+    keys = {"function": ("function", "alias"), "workers": ("cluster", "old", "new"), "container": (via, "old", "new")}.get(
+        str(kind), ()
+    )
+    if lacking := [key for key in keys if not isinstance(target.get(key), str)]:
+        raise Refused(f"the target has no {lacking[0]}")
+    match kind:
+        case "function":
+            return FunctionAlias(clients("lambda"), target["function"], target["alias"], mark)
+        case "workers":
+            return Workers(clients("ecs"), target["cluster"], (target["old"], target["new"]), mark)
+        case "container":
+            return Balancer(clients("elbv2"), via, target[via], (target["old"], target["new"]), mark)
+    raise Refused(f"the target's kind {kind!r} is none of function, workers, container")

@@ -15,6 +15,7 @@ from tests.support.rollouts.registries import SETTINGS, Cloud, stocked
 from mlpack.deploy.rollouts import leading, trail
 from mlpack.deploy.rollouts.leading import Leader, StartRequest
 from mlpack.errors import MlpackError, RecipeError, ServiceError
+from mlpack.registry import Key, Put
 from mlpack.registry.aliases import aliases
 from mlpack.registry.aliases.aliases import MoveRequest, prospect
 from mlpack.registry.rows import rows
@@ -205,3 +206,24 @@ def test_an_abort_clears_and_ends_the_machine(tmp_path: Path, request: pytest.Fi
     cloud.machines.running.clear()
     unfinished = leading.state(leader, "fashion", "prod")
     assert (unfinished.rollout.number, unfinished.end) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("sort", "body", "words"),
+    [
+        ("000000003", b"[]", "its evidence is not an object"),
+        ("000000003", b'{"why":"x"}', "action is missing"),
+        ("000000003", b'{"why":"x","action":{"kind":"shift"},"verdicts":[]}', "percent is missing"),
+        ("000000003", b'{"why":"x","action":{"kind":"hold"},"verdicts":[1],"state":{}}', "a verdict is not an object"),
+        ("000000003", b'{"why":"x","action":{"kind":"hold"},"verdicts":[],"state":{}}', "its keys are not"),
+        ("000000003", b"\xff", "not UTF-8"),
+    ],
+)
+def test_a_damaged_look_is_named(sort: str, body: bytes, words: str, leader: Leader) -> None:
+    leading.start(leader, dataclasses.replace(REQUEST, settings={**SETTINGS, "policy": {**SETTINGS["policy"], "steps": [100]}}))
+    key = Key("name/fashion/rollout/prod/000000001", sort)
+    row = leader.place.table.get(key)
+    assert row is not None
+    leader.place.table.commit(Put(key=key, head=row.head, body=body, expect=row.revision))
+    with pytest.raises(ServiceError, match=words):
+        leading.state(leader, "fashion", "prod")

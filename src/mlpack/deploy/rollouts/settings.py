@@ -99,7 +99,8 @@ def checked(value: Any, where: str) -> dict[str, Any]:
     """The same settings. RecipeError unless they are in their form."""
     if not isinstance(value, dict) or not isinstance(value.get("machine"), str):
         raise RecipeError(f"{where}: no settings of a rollout: `mlpack deploy write` makes them")
-    if not isinstance(value.get("target"), dict) and not isinstance(value.get("brake"), str):
+    target, brake = value.get("target"), value.get("brake")
+    if not (isinstance(target, dict) and target) and not isinstance(brake, str):
         raise RecipeError(f"{where}: no settings of a rollout: `mlpack deploy write` makes them")
     try:
         led = Policy.of(value.get("policy"))

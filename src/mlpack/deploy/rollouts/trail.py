@@ -14,10 +14,10 @@ from typing import Any
 
 from mlpack.errors import RecipeError
 from mlpack.registry import ConflictError, Key, Place, Put, Row, numbered
-from mlpack.registry.fields import BODY_BYTES, Fields, parse
+from mlpack.registry.fields import BODY_BYTES, FieldError, Fields, parse
 from mlpack.registry.rows import rows
 from mlpack.registry.rows.rows import Move
-from mlpack_control import canonical
+from mlpack_control import PolicyError, State, canonical
 from mlpack_control.trail import ANSWER, END, timestamp
 
 
@@ -101,7 +101,7 @@ class RegistryTrail:
         """The evidence of each look, in order."""
         for row in self._place.table.query(self._steps, bodies=True):
             if row.key.sort.isdecimal():
-                yield _body(row, self._place.where)
+                yield _look(row, self._place.where)
 
     def end(self) -> End | None:
         """How it ended; None while it is under way."""
@@ -169,6 +169,25 @@ def _rollout(row: Row, where: str, name: str, alias: str) -> Rollout:
             document=parts.inside("rollout"),
             move=move,
         )
+
+
+def _look(row: Row, where: str) -> Any:
+    """The evidence of a look, with what is shown of it in its form."""
+    value = _body(row, where)
+    with rows.reading(row.key, where):
+        fields = Fields(value, "its evidence")
+        fields.text("why")
+        action = Fields(fields.inside("action"), "its action")
+        if action.label("kind") == "shift":
+            action.whole("percent")
+        for each in fields.each("verdicts"):
+            verdict = Fields(each, "a verdict")
+            verdict.label("metric"), verdict.label("verdict"), verdict.text("why")
+        try:
+            State.of(fields.raw("state"))
+        except PolicyError as error:
+            raise FieldError(str(error)) from error
+    return value
 
 
 def _body(row: Row, where: str) -> Any:
