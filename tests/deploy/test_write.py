@@ -57,6 +57,25 @@ def test_overrides_and_strangers_are_never_touched(made: dict[str, bytes], tmp_p
     assert not (tmp_path / "out/dashboard.json").exists()
 
 
+def test_overrides_are_merged_into_what_is_written() -> None:
+    one = service()
+    graph = design(one)
+    own = b"parameters: {CodeBucket: mine}\ncloudformation: {Model: {Properties: {MemorySize: 3008}}}\n"
+    made = writing.files(one, graph, plan(one, graph), own)
+    assert json.loads(made["service.cfn.json"])["Resources"]["Model"]["Properties"]["MemorySize"] == 3008
+    assert json.loads(made["parameters.prod.json"])["Parameters"]["CodeBucket"] == "mine"
+    with pytest.raises(RecipeError, match="is no resource here"):
+        writing.files(one, graph, plan(one, graph), b"cloudformation: {Modell: {Properties: {}}}\n")
+
+
+def test_rollout_and_simulation_are_told(made: dict[str, bytes]) -> None:
+    led = json.loads(made["rollout.json"])
+    assert led["target"] == {"kind": "function", "function": "fashion-prod", "alias": "live"}
+    assert led["machine"] == "fashion-prod-rollout"
+    assert len(led["counting"]["alarms"]) == 1
+    assert json.loads(made["simulation.json"])["peak_rps"] == 50
+
+
 def test_a_file_that_somebody_changed_is_not_lost(made: dict[str, bytes], tmp_path: Path) -> None:
     writing.write(made, tmp_path / "out")
     (tmp_path / "out/service.cfn.json").write_text("{}")

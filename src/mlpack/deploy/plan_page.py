@@ -43,7 +43,7 @@ def _tables(plan: DeploymentPlan) -> Iterator[str]:
         yield f"| {each.name}{mark} | {each.left:g} | {each.right:g} {each.unit} | {each.margin:g} | `{each.where}` |"
     yield "\n## A release's rollout\n"
     if not plan.steps:
-        yield "CodeDeploy shifts the traffic."
+        yield "All at once, or by CodeDeploy."
         return
     yield "| step | new release gets |\n| ---: | --- |"
     for step in plan.steps:

@@ -15,7 +15,9 @@ from mlpack.deploy.bill.total import bill
 from mlpack.deploy.design import design
 from mlpack.deploy.graph.graph import Graph
 from mlpack.deploy.limits import Limit, limits
+from mlpack.deploy.rollouts import settings
 from mlpack.deploy.service import Service
+from mlpack.deploy.simulate.waiting import decision_times
 
 COUNTED = ("Alarm", "CompositeAlarm", "Permission", "Role", "Logs", "Version", "Alias")
 """Kinds of which a count says enough."""
@@ -28,12 +30,14 @@ class RolloutStep:
     Attributes:
         percent: Of the requests.
         rps: Requests a second that the new release gets, in the mean of the traffic.
-        hours: Until the step can be decided, at the least its bake; None where the traffic does not decide it in time.
+        hours: Until the step can be decided, in the median of healthy releases; None: not in ten days.
+        asks: Whether that is later than `rollout.give_up`, so that `rollout.on_doubt` says what happens.
     """
 
     percent: int
     rps: float
     hours: float | None
+    asks: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,17 +123,20 @@ def plan(service: Service, graph: Graph | None = None) -> DeploymentPlan:
 
 
 def steps(service: Service) -> tuple[RolloutStep, ...]:
-    """The steps of a rollout, each with the time until so many requests have come that a verdict needs: three by the limit."""
-    rollout, traffic, slo = service.deploy.rollout, service.deploy.traffic, service.deploy.slo
-    if rollout.codedeploy is not None:
+    """The steps of a rollout before the last, each with the time until a healthy release can be told from a bad one."""
+    policy = settings.policy(service)
+    if policy is None:
         return ()
-    rows = []
-    for percent in rollout.steps[:-1] or rollout.steps:
-        rps = traffic.mean_rps * percent / 100
-        seconds = max(rollout.bake_s, 3 / slo.error_rate / rps)
-        hours = seconds / 3600 if seconds <= rollout.give_up_s else None
-        rows.append(RolloutStep(percent=percent, rps=rps, hours=hours))
-    return tuple(rows)
+    rps = service.deploy.traffic.mean_rps
+    return tuple(
+        RolloutStep(
+            percent=percent,
+            rps=rps * percent / 100,
+            hours=None if seconds is None else round(seconds / 3600, 4),
+            asks=seconds is None or seconds > policy.give_up_s,
+        )
+        for percent, seconds in zip(policy.steps, decision_times(policy, rps), strict=False)
+    )
 
 
 def text(plan: DeploymentPlan) -> str:
@@ -175,10 +182,7 @@ def _limits(plan: DeploymentPlan) -> Iterator[str]:
 
 
 def _rollout(plan: DeploymentPlan) -> Iterator[str]:
-    if not plan.steps:
-        yield "\nrollout: by CodeDeploy"
-        return
-    yield "\nrollout"
+    yield "\nrollout" if plan.steps else "\nrollout: all at once, or by CodeDeploy"
     for step in plan.steps:
         yield f"  {step.percent:3} %  {decided(step)}"
 
@@ -187,8 +191,9 @@ def decided(step: RolloutStep) -> str:
     """When a step can be decided."""
     at = f"{words.number(step.rps)} requests a second"
     if step.hours is None:
-        return f"{at}: too few to decide before rollout.give_up; a person is asked, as rollout.on_doubt says"
-    return f"{at}: decided after {words.seconds(step.hours * 3600) if step.hours < 2 else f'{step.hours:.1f} h'}"
+        return f"{at}: too few to decide within ten days; rollout.on_doubt says what happens"
+    took = words.seconds(step.hours * 3600) if step.hours < 2 else f"{step.hours:.1f} h"
+    return f"{at}: decided after {took}" + (", later than rollout.give_up: rollout.on_doubt says what happens" if step.asks else "")
 
 
 def _over(plan: DeploymentPlan) -> Iterator[str]:

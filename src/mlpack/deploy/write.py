@@ -32,9 +32,10 @@ from mlpack.deploy.render import documents, overrides
 from mlpack.deploy.render.overrides import Overrides
 from mlpack.deploy.rollouts import settings
 from mlpack.deploy.service import Service
+from mlpack.deploy.simulate import facts
 from mlpack.errors import RecipeError
 
-LOCK, OVERRIDES, PLAN = "deploy.lock", "overrides.yaml", "PLAN.md"
+LOCK, OVERRIDES, PLAN = "deploy.lock", overrides.NAME, "PLAN.md"
 SCHEMA = 1
 _LOCK_BYTES = 1 << 20
 _OVERRIDES_TEXT = """\
@@ -58,6 +59,7 @@ _WHAT = {
     "rollout.json": "what rollouts move and go by: `mlpack rollout start --deployment` reads it",
     "asl": "a state machine, to read",
     "zip": "a program of mlpack's own: put it where the parameters say",
+    "simulation.json": "what `mlpack deploy simulate` has to know",
     "overrides.yaml": "yours",
     "deploy.lock": "the digest of each file, and of what they were made from",
 }
@@ -78,6 +80,7 @@ def _files(service: Service, graph: Graph, own: Overrides) -> Iterator[tuple[str
     yield "service.tf.json", _json(overrides.into_terraform(render.terraform(graph), own))
     yield f"parameters.{environment}.json", _json(render.parameters(graph, environment, own.parameters))
     yield f"{environment}.tfvars.json", _json(render.variables(graph, environment, own.parameters))
+    yield facts.FILE, _json(facts.facts(service, graph, settings.policy(service)))
     for name, policy in render.policies(graph).items():
         yield f"policies/{name}.json", _json(policy)
     for machine in graph.of(Machine):

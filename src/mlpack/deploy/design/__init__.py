@@ -1,5 +1,5 @@
 """Topologies: from a service to the graph of what will exist"""
 
-from mlpack.deploy.design.whole import design
+from mlpack.deploy.design.whole import design, target
 
-__all__ = ["design"]
+__all__ = ["design", "target"]
