@@ -141,7 +141,7 @@ FAULTS = (
     _cfn("a queue without encryption", "workers", "Work/SqsManagedSseEnabled", CUT),
     _tf("a bucket that may be public", "batch", "aws_s3_bucket_public_access_block/ItemsAccess/block_public_policy", False),
     _cfn("a bucket policy without TLS", "batch", "ItemsPolicy/PolicyDocument/Statement", [_MORE]),
-    _cfn("a table without recovery", "batch", "Tickets/PointInTimeRecoverySpecification/PointInTimeRecoveryEnabled", False),
+    _cfn("a table without recovery", "batch", "Users/PointInTimeRecoverySpecification/PointInTimeRecoveryEnabled", False),
     _cfn("a TTL on the key", "batch", "Tickets/TimeToLiveSpecification/AttributeName", "ticket"),
     _cfn("lines for ever", "endpoint", "ModelLogs/RetentionInDays", CUT),
     _tf("31 days of lines", "endpoint", "aws_cloudwatch_log_group/ModelLogs/retention_in_days", 31),

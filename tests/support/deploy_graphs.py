@@ -198,6 +198,7 @@ def batch() -> tuple[Node, ...]:
             events=(("s3:ObjectCreated:*", "in/", Ref(i("Events"))),),
         ),
         Source(id=i("EventsToJob"), queue=i("Events"), alias=i("JobLive"), batch=10, window_s=5, most_at_once=10),
+        Table(id=i("Users"), name="fashion-prod-users", hash_key=("user", "S")),
         Table(id=i("Tickets"), name="fashion-prod-tickets", hash_key=("ticket", "S"), range_key=("at", "N"), ttl="until"),
         Logs(id=i("MachineLogs"), name="/aws/vendedlogs/states/fashion-prod", retention_days=30),
         Role(id=i("MachineRole"), service="states.amazonaws.com", grants=(grant("lambda:InvokeFunction", "JobLive"),)),

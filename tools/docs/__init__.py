@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tools.docs import architecture, commands, decisions, library, tables
+from tools.docs import architecture, commands, decisions, deployments, library, tables
 from tools.docs.markdown import within
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +34,9 @@ PARTS: dict[tuple[str, str], Callable[[], Iterator[str]]] = {
     ("docs/architecture.md", "layers"): lambda: architecture.layers(ROOT),
     ("docs/commands.md", "commands"): commands.commands,
     ("docs/decisions/README.md", "decisions"): lambda: decisions.index(ROOT),
+    ("docs/deploy-checks.md", "rules"): deployments.rules,
+    ("docs/deploy-checks.md", "waivers"): deployments.waivers,
+    ("docs/deploy-checks.md", "planted faults"): deployments.faults,
     ("docs/estimates.md", "devices"): tables.devices,
     ("docs/exit-codes.md", "exit codes"): tables.exit_codes,
     ("docs/interface.md", "fields"): commands.fields,

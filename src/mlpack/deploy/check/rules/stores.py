@@ -76,9 +76,9 @@ def bucket(facts: Facts) -> Iterator[Finding]:
 
 
 def table(facts: Facts) -> Iterator[Finding]:
-    """That a table can be brought back, and its keys are declared."""
+    """That a table whose rows stay can be brought back, and its keys are declared."""
     for part in facts.of("table"):
-        if part["recovery"] is not True:
+        if part["recovery"] is not True and part["ttl"] is None:
             yield said(facts, part, "recovery", "cannot be brought back to a point in time")
         if not part["hash"]:
             yield said(facts, part, "hash", "has no key")

@@ -1,0 +1,29 @@
+"""Every topology: both languages say the same, and no rule finds a fault where none is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.support.topologies import topologies
+
+from mlpack.deploy.check.facts.reading import of_cloudformation, of_terraform
+from mlpack.deploy.check.facts.table import of_one_language
+from mlpack.deploy.check.rules.all import findings
+from mlpack.deploy.design import design
+from mlpack.deploy.render import cloudformation, terraform
+
+TOPOLOGIES = topologies()
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_a_topology_is_sound_and_the_same_twice(name: str) -> None:
+    graph = design(TOPOLOGIES[name])
+    one = of_cloudformation("service.cfn.json", json.loads(json.dumps(cloudformation(graph))))
+    other = of_terraform("service.tf.json", json.loads(json.dumps(terraform(graph))))
+    assert [str(each) for facts in (one, other) for each in findings(facts)] == []
+    for part in one.parts.values():
+        if part.kind != "version":
+            twin = other.parts[part.id]
+            for fact in {*part.facts, *twin.facts} - of_one_language(part.kind):
+                assert part[fact] == twin[fact], part.key(fact)
