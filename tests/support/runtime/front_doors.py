@@ -25,9 +25,9 @@ REQUEST: dict[str, Any] = {"inputs": [{"name": "pixels", "shape": [1, 4], "datat
 
 
 @cache
-def quick_client(service: str, _endpoint: str) -> Any:
-    """Our client of it, with little patience. Kept, because making one takes botocore longer than a test may."""
-    return aws.client(service, connect_s=1, read_s=1, attempts=1)
+def quick_client(service: str, _endpoint: str, read_s: float = 20.0) -> Any:
+    """Our client of it, which asks once. Kept, because making one takes botocore longer than a test may."""
+    return aws.client(service, connect_s=20, read_s=read_s, attempts=1)
 
 
 @cache
