@@ -120,7 +120,7 @@ def test_a_worker_and_its_front_door(place: Place, tmp_path: Path, results: str)
     for body, name, more in (("no request", "wrong", {}), (REQUEST, "right", {}), (REQUEST, "other", {"version": "other"})):
         place.send(body, request_id=name, **more)
     place.aws.clear_log()  # from here on nobody but the worker asks
-    worker = place.worker(root, results=results).ready()
+    worker = place.worker(root, results=results, dlq_url=place.dead_url).ready()
     try:
         until(lambda: len({line["request_id"] for line in worker.answers}) >= 2, "both are answered")
         given_back = "sqs:ChangeMessageVisibility"

@@ -198,3 +198,21 @@ def ask(process: Process, *bodies: Any) -> None:
         answer.read()
         assert answer.status == 200
     connection.close()
+
+
+@pytest.mark.parametrize("name", ["tabular", "fashion"])
+def test_a_built_package_emits_what_is_watched(name: str, make_project: Any, warm_store: Path, boot: Any, tmp_path: Path) -> None:
+    project = make_project(name, store=warm_store)
+    record = project.build(name)
+    zipped = project.out(name) / "artifacts" / record["chosen"] / "function.zip"
+    with zipfile.ZipFile(zipped) as archive:
+        archive.extractall(tmp_path / "task")
+    sample = json.loads((zipped.parent / "event.json").read_text())
+    python = next(project.python_dir.glob("python3.1?"))
+    function: Booted = boot(
+        str(python), "-I", "-S", str(tmp_path / "task/bootstrap.py"), LAMBDA_TASK_ROOT=str(tmp_path / "task"), **told("function")
+    )
+    assert "error_type" not in function.invoke(sample)
+    lines = logged(function.log())
+    assert {metric for _, metric, _ in series(lines)} == set(OF_PROGRAM["function"])
+    assert referenced(graph(service())) <= series(lines)

@@ -113,11 +113,11 @@ def around(
 
 
 def worker(*, queue: Value, dead: Value, results: Value, prefix: str = "", payloads: Value | None = None) -> tuple[Grant, ...]:
-    """What a worker does with its queue. `results`: the bucket, with `prefix`, or the table. `payloads`: objects that messages may
-    name; those of the results are among them anyway."""
-    actions = ("sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage")
+    """What a worker does with its queue, told where its dead letters go (MLPACK_DLQ_URL). `results`: the bucket, with `prefix`, or
+    the table. `payloads`: objects that messages may name; those of the results are among them anyway."""
+    actions = ("sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage")
     return (
-        Grant(actions=actions, resources=(queue,), why="takes, extends and ends messages, and asks where dead letters go"),
+        Grant(actions=actions, resources=(queue,), why="takes, extends and ends messages"),
         Grant(actions=("sqs:SendMessage",), resources=(dead,), why="puts wrong requests among the dead letters"),
         *_results(results, prefix, "writes results once, and reads requests that were too large for a message")[:1],
         *((Grant(actions=("s3:GetObject",), resources=(payloads,), why="reads requests that messages name"),) if payloads else ()),

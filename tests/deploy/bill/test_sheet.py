@@ -86,3 +86,4 @@ def test_a_bill_is_the_sum_of_its_components() -> None:
     assert sum(each for _, each in total.components.values()) == pytest.approx(total.per_1k_usd)
     assert total.month_usd == pytest.approx(total.fixed_usd + total.per_1k_usd * total.requests / 1000)
     assert all(line.how and line.prices for line in total.lines)
+    assert total.left_out[-1] == "whether these prices still hold, which nobody looked up: ECR, S3 read, S3 write, Spot, trace"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mlpack.deploy.bill import compute, seen, ways
+from mlpack.deploy.bill.prices import PRICES
 from mlpack.deploy.bill.records import Bill, Line
 from mlpack.deploy.bill.use import Use
 from mlpack.deploy.graph import endpoints, functions, machines, roles, stores, tasks, watching
@@ -72,4 +73,10 @@ def bill(service: Service, graph: Graph) -> Bill:
             lines.extend(PRICED[type(node)](node, use))
     lines.extend(seen.lines(use))
     lines.extend(ways.kept(use))
-    return Bill(requests=use.requests, lines=tuple(lines), left_out=LEFT_OUT)
+    return Bill(requests=use.requests, lines=tuple(lines), left_out=(*LEFT_OUT, *_unchecked(lines)))
+
+
+def _unchecked(lines: list[Line]) -> tuple[str, ...]:
+    """What is said of prices that are remembered."""
+    names = sorted({name for line in lines for name in line.prices if name in PRICES and not PRICES[name].checked})
+    return (f"whether these prices still hold, which nobody looked up: {', '.join(names)}",) if names else ()
