@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from tests.support.deployments import section, service
 from tests.support.thin_deployment import door_graph, graph, nodes
+from tests.support.topologies import PROGRAMS
 
 from mlpack.deploy.bill.total import bill
+from mlpack.deploy.design import design
 from mlpack.deploy.graph.functions import Provisioned
 from mlpack.deploy.graph.values import Id
 from mlpack.recipe.deploy.section import Budget, Traffic, Warm, Worker
@@ -77,6 +79,23 @@ def test_a_bill_over_its_budget_names_the_largest_part() -> None:
     assert "dashboard" in month
     assert each.startswith("deploy.budget.per_1k: $")
     assert bill(made, graph(made)).over(Budget(month_usd=50.0, per_1k_usd=0.02)) == ()
+
+
+def test_machines_without_a_price_are_said() -> None:
+    made = service("worker", deploy=section(worker=Worker(least=1, instances=("p9.huge",))), gpu=True)
+    total = bill(made, design(made, PROGRAMS))
+    assert any("no price of p9.huge is known here" in text for text in total.left_out)
+    known = service("worker", deploy=section(worker=Worker(least=1)), gpu=True)
+    assert bill(known, design(known, PROGRAMS)).components["model"][0] == pytest.approx(730 * 1.006, rel=0.01)  # g5.xlarge
+
+
+@pytest.mark.parametrize("mean", [0.0001, 0.1, 4000.0])
+def test_any_traffic_has_a_bill(mean: float) -> None:
+    for kind in ("lambda-zip", "worker"):
+        made = service(kind, deploy=section(traffic=Traffic(peak_rps=mean * 10, mean_rps=mean)))
+        total = bill(made, design(made, PROGRAMS))
+        assert 0 < total.fixed_usd < total.month_usd
+        assert 0 < total.per_1k_usd < 20
 
 
 def test_a_bill_is_the_sum_of_its_components() -> None:

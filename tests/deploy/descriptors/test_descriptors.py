@@ -75,6 +75,11 @@ def test_nobody_is_let_in_who_is_not_asked(endpoint: Endpoint, authorize: Any, e
     assert values["cloudrun"]["metadata"]["annotations"]["run.googleapis.com/ingress"] == ingress
 
 
+@pytest.mark.parametrize("name", ["Fashion_1.0", "9-lives", "a" * 80, "ünïcode", "--x--"])
+def test_names_and_tags_are_such_as_platforms_take(name: str) -> None:
+    read(replace(service("container"), name=name, tags={"Service": name, "team": "A&B, C/D", "env": "PROD"}))
+
+
 def test_what_a_platform_lacks_is_said() -> None:
     files, left_out = descriptors(service("container", architecture="arm64"))
     assert files == {}

@@ -13,6 +13,8 @@ from mlpack.deploy.graph.tasks import CapacityProvider, Cluster, Scaling, Servic
 from mlpack.pipeline.estimates.devices import DEVICES
 from mlpack.targets.prices import FARGATE, LAMBDA
 
+UNKNOWN = "unknown"
+"""The price of what has none here: the bill says so."""
 _INSIGHTS = 8 + 11 + 6
 """Metrics of Container Insights for a cluster, a service and a task's definition (aws.amazon.com/cloudwatch/pricing, example 8)."""
 
@@ -112,7 +114,7 @@ def _hourly(task: Task, node: Service, use: Use) -> tuple[float, str, tuple[str,
     types = [one for provider in _providers(node, use) for one in provider.instance_types]
     priced = [one for one in types if one in known]
     if not priced:
-        raise KeyError(f"no price for {' or '.join(types)}: known are {', '.join(sorted(known))}")
+        return 0.0, f"no price of {' or '.join(types)} is known here", (UNKNOWN,)
     dearest = max(priced, key=known.__getitem__)
     return known[dearest], f"one task on each {dearest}", (f"DEVICES[{dearest}]",)
 

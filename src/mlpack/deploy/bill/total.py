@@ -79,4 +79,7 @@ def bill(service: Service, graph: Graph) -> Bill:
 def _unchecked(lines: list[Line]) -> tuple[str, ...]:
     """What is said of prices that are remembered."""
     names = sorted({name for line in lines for name in line.prices if name in PRICES and not PRICES[name].checked})
-    return (f"whether these prices still hold, which nobody looked up: {', '.join(names)}",) if names else ()
+    unknown = tuple(f"{line.what}: {line.how}" for line in lines if compute.UNKNOWN in line.prices)
+    if not names:
+        return unknown
+    return (*unknown, f"whether these prices still hold, which nobody looked up: {', '.join(names)}")

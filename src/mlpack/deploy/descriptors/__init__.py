@@ -8,6 +8,7 @@ Will not: apply anything, or know prices.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from io import StringIO
 from typing import Any
@@ -76,8 +77,8 @@ def cloud_run(service: Service) -> dict[str, Any]:
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
         "metadata": {
-            "name": service.stack,
-            "labels": {name: str(value).lower() for name, value in sorted(service.tags.items())},
+            "name": _name(service, 49),
+            "labels": {_label(name): _label(value) for name, value in sorted(service.tags.items())},
             "annotations": {"run.googleapis.com/ingress": "internal" if service.deploy.endpoint.internal else "all"},
         },
         "spec": {
@@ -134,7 +135,7 @@ def container_app(service: Service) -> dict[str, Any]:
     rule = {"name": "requests", "http": {"metadata": {"concurrentRequests": str(_at_once(service))}}}
     return {
         "type": "Microsoft.App/containerApps",
-        "name": service.stack[:32].rstrip("-"),
+        "name": _name(service, 32),
         "location": "LOCATION",
         "tags": dict(sorted(service.tags.items())),
         **({"identity": {"type": "SystemAssigned"}} if names else {}),
@@ -171,6 +172,17 @@ def _at_once(service: Service) -> int:
 
 def _image(service: Service) -> str:
     return service.package.places.get("image_uri") or f"HOST/NAME@sha256:{service.package.sha256}"
+
+
+def _name(service: Service, most: int) -> str:
+    """The stack's name in letters that these platforms take, the first a letter."""
+    text = re.sub(r"[^a-z0-9]+", "-", service.stack.lower()).strip("-")
+    return (text if text[:1].isalpha() else f"m-{text}")[:most].rstrip("-")
+
+
+def _label(text: str) -> str:
+    """A label's key or value, as Cloud Run takes them."""
+    return re.sub(r"[^-_a-z0-9]", "-", text.lower())[:63]
 
 
 def _secret(name: str) -> str:
