@@ -35,6 +35,13 @@ def test_the_task_follows_the_architectures_name(architecture: str, task: str) -
     assert tasks.own(config, task)
 
 
+def test_timms_repositories_have_the_wrappers_task() -> None:
+    config: dict[str, Any] = {"architecture": "resnet18", "num_classes": 3, "pretrained_cfg": {"input_size": [3, 8, 8]}}
+    assert (tasks.refusal(config, None), tasks.task_of(config, None, pooled=False)) == (None, "image-classification")
+    assert tasks.own(config, "image-classification")
+    assert tasks.task_of({**config, "num_classes": 0}, None, pooled=False) == "feature-extraction"
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [

@@ -93,8 +93,11 @@ _AUDIO = ("wav2vec2", "hubert", "wavlm", "unispeech", "sew", "data2vec-audio", "
 
 
 def architecture(described: Mapping[str, Any]) -> str:
-    """The first of config.json's `architectures`, empty where it names none."""
+    """The first of config.json's `architectures`, empty where it names none. timm's repositories name transformers' class for none
+    of their models: it wraps them all."""
     listed = described.get("architectures")
+    if listed is None and isinstance(described.get("pretrained_cfg"), dict) and isinstance(described.get("architecture"), str):
+        return "TimmWrapperForImageClassification" if described.get("num_classes", 1) else "TimmWrapperModel"
     return str(listed[0]) if isinstance(listed, list) and listed and isinstance(listed[0], str) else ""
 
 
