@@ -115,6 +115,6 @@ def test_settings_of_every_model_that_timm_has(tmp_path: Path) -> None:
             refused.append(row)
     assert len(known) > 50
     assert all(row["crop_mode"] in UNKNOWN or row["input_size"][0] != 3 for row in refused)
-    files = [file(scene(301, 197)), file(scene(180, 333, 1))]
+    files = [file(scene(301, 197))]
     for (name, row), wanted in zip(known, theirs(tmp_path, files, [row for _, row in known]), strict=True):
         assert np.abs(ours(files, row) - wanted).max() < 1e-5, (name, row)
