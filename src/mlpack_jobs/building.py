@@ -1,7 +1,7 @@
 """A step of a retraining, where mlpack is installed: `python -m mlpack_jobs.building`, in a CodeBuild project or a Fargate task.
 
     MLPACK_STEP=build      recipe and code from `MLPACK_SOURCE`, model from PLACE/model: `mlpack build`, output to PLACE/build
-    MLPACK_STEP=register   PLACE/build: `mlpack publish`; then the rollout's document, from `mlpack rollout start --print`
+    MLPACK_STEP=register   PLACE/build: `mlpack publish`; its code to `MLPACK_FUNCTION`; `mlpack rollout start --prepare`
 
 Promises: PLACE/STEP.json says what became of it, with mlpack's exit code; only a service's failure (4) ends this process with an
 error, so that the state machine tries again. Will not: decide; the recipe's budgets did, and the registry's gates do.
@@ -38,7 +38,7 @@ def mlpack(arguments: list[str], folder: Path) -> Told:
 def run(environment: Mapping[str, str], work: Path, clients: Clients, command: Command = mlpack) -> int:
     """The exit status of the step."""
     s3, place, step = clients("s3"), place_of(environment["MLPACK_PLACE"]), environment["MLPACK_STEP"]
-    code, outcome = {"build": _build, "register": _register}[step](environment, work, s3, place, command)
+    code, outcome = {"build": _build, "register": _register}[step](environment, work, clients, place, command)
     if code != SERVICE:
         write_json(s3, place.below(f"{step}.json"), {"exit": code, **outcome})
         return 0
@@ -46,7 +46,10 @@ def run(environment: Mapping[str, str], work: Path, clients: Clients, command: C
     return SERVICE
 
 
-def _build(environment: Mapping[str, str], work: Path, s3: Any, place: Place, command: Command) -> tuple[int, dict[str, Any]]:
+def _build(
+    environment: Mapping[str, str], work: Path, clients: Clients, place: Place, command: Command
+) -> tuple[int, dict[str, Any]]:
+    s3 = clients("s3")
     _fetch(s3, place_of(environment["MLPACK_SOURCE"]), work)
     _fetch(s3, place.below("model"), work / environment.get("MLPACK_MODEL_FOLDER", "model"))
     code, _, said = command(["build", environment.get("MLPACK_RECIPE", "recipe.yaml"), "-o", "out"], work)
@@ -55,18 +58,36 @@ def _build(environment: Mapping[str, str], work: Path, s3: Any, place: Place, co
     return code, {"said": said[-_TAIL:]}
 
 
-def _register(environment: Mapping[str, str], work: Path, s3: Any, place: Place, command: Command) -> tuple[int, dict[str, Any]]:
+def _register(
+    environment: Mapping[str, str], work: Path, clients: Clients, place: Place, command: Command
+) -> tuple[int, dict[str, Any]]:
+    s3 = clients("s3")
+    _fetch(s3, place_of(environment["MLPACK_SOURCE"]), work)
     _fetch(s3, place.below("build"), work / "out")
     code, release, said = command(["publish", "out"], work)
     if code:
         return code, {"said": said[-_TAIL:]}
     release = release.strip()
-    code, document, said = command(["rollout", "start", release, "--to", environment["MLPACK_ALIAS"], "--print"], work)
+    if function := environment.get("MLPACK_FUNCTION"):
+        _bring(function, release, work, clients, command)
+    start = ["rollout", "start", release, "--to", environment["MLPACK_ALIAS"], "--deployment", "deployment", "--prepare"]
+    code, told, said = command(start, work)
     if code:
         return code, {"release": release, "said": said[-_TAIL:]}
     if (data := read_json(s3, place.below("data.json"))) is not None:
         write_json(s3, place_of(environment["MLPACK_ARTIFACTS"]).below(LAST), data)
-    return 0, {"release": release, "rollout": json.loads(document)}
+    return 0, {"release": release, "rollout": json.loads(told)}
+
+
+def _bring(function: str, release: str, work: Path, clients: Clients, command: Command) -> None:
+    """The release's code to the function, without a version and so without traffic: what the stack does for other releases."""
+    code, place, _ = command(["show", release, "--field", "zip"], work)
+    if code == 0:
+        at = place_of(place.strip())
+        told = {"S3Bucket": at.bucket, "S3Key": at.key}
+    else:
+        told = {"ImageUri": command(["show", release, "--field", "image"], work)[1].strip()}
+    clients("lambda").update_function_code(FunctionName=function, **told)
 
 
 def _fetch(s3: Any, place: Place, to: Path) -> None:

@@ -21,6 +21,9 @@ ENVIRONMENT = {
 }
 
 
+START = ["rollout", "start", "fashion@9", "--to", "prod", "--deployment", "deployment", "--prepare"]
+
+
 class Command:
     """mlpack, as its exit codes and output are to be by its verb."""
 
@@ -71,10 +74,12 @@ def test_a_service_that_fails_is_tried_again(around: Around, tmp_path: Path, nam
 def test_a_release_is_registered_and_its_rollout_prepared(around: Around, tmp_path: Path) -> None:
     around.put("retrain/run-1/build/build.json", "{}")
     around.put("retrain/run-1/data.json", '{"digest": "d"}')
+    around.put("source/deployment/rollout.json", "{}")
     command = Command(publish=(0, "fashion@9\n", ""), rollout=(0, '{"rollout": {"id": "r"}}', ""))
     told = {"exit": 0, "release": "fashion@9", "rollout": {"rollout": {"id": "r"}}}
     assert step(around, tmp_path, "register", command) == (0, told)
-    assert command.calls == [["publish", "out"], ["rollout", "start", "fashion@9", "--to", "prod", "--print"]]
+    assert command.calls == [["publish", "out"], START]
+    assert "deployment/rollout.json" in command.files
     assert json.loads(around.text(validation.LAST)) == {"digest": "d"}
 
 
@@ -83,6 +88,28 @@ def test_gates_that_refuse_leave_the_data_to_be_tried_again(around: Around, tmp_
     status, told = step(around, tmp_path, "register", Command(publish=(0, "fashion@9\n", ""), rollout=(5, "", "slower")))
     assert (status, told) == (0, {"exit": 5, "release": "fashion@9", "said": "slower"})
     assert around.keys(validation.LAST) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"zip": (0, "s3://registry/blobs/ab\n", "")}, {"S3Bucket": "registry", "S3Key": "blobs/ab"}),
+        ({"zip": (2, "", "an image"), "image": (0, "host/fashion@sha256:ab\n", "")}, {"ImageUri": "host/fashion@sha256:ab"}),
+    ],
+)
+def test_the_function_gets_the_releases_code(
+    around: Around, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, building.Told], code: dict[str, str]
+) -> None:
+    calls: list[dict[str, str]] = []
+    monkeypatch.setattr(around.clients("lambda"), "update_function_code", lambda **given: calls.append(given))
+
+    def command(arguments: list[str], _: Path) -> building.Told:
+        told = {"publish": (0, "fashion@9\n", ""), "rollout": (5, "", "slower")}
+        return fields[arguments[-1]] if arguments[0] == "show" else told[arguments[0]]
+
+    environment = ENVIRONMENT | {"MLPACK_STEP": "register", "MLPACK_FUNCTION": "fashion-prod"}
+    assert building.run(environment, tmp_path, around.clients, command) == 0
+    assert calls == [{"FunctionName": "fashion-prod", **code}]
 
 
 def test_a_key_that_leads_out_of_its_folder_is_refused(around: Around, tmp_path: Path) -> None:

@@ -57,6 +57,10 @@ def test_bad_data_are_told_with_the_reason(around: Around, objects: dict[str, st
     assert why in told["problems"][0]
 
 
+def test_training_may_know_its_data_itself(around: Around) -> None:
+    assert run(around, data="") == {"state": "good", "place": "", "problems": []}
+
+
 def test_data_without_a_schema_have_to_be_there(around: Around) -> None:
     around.put("data/cat.jpg", b"\xff\xd8")
     assert run(around, columns=None)["state"] == "good"

@@ -32,6 +32,7 @@ def rollout() -> None:
     help="The directory that `mlpack deploy write` made.",
 )
 @click.option("--here", is_flag=True, help="Lead it from this process until it ends, in the place of the state machine.")
+@click.option("--prepare", is_flag=True, help="Print the input of its state machine, which somebody else starts.")
 @click.option("--force", is_flag=True, help="Start although gates refuse; the history keeps that, and why.")
 @click.option("--why", metavar="TEXT", help="The reason, for the history.")
 @registry_option
@@ -44,6 +45,7 @@ def rollout_start(  # noqa: PLR0913 - click hands every option over by itself
     alias: str,
     deployment: Path,
     here: bool,
+    prepare: bool,
     force: bool,
     why: str | None,
     registry: str,
@@ -52,9 +54,12 @@ def rollout_start(  # noqa: PLR0913 - click hands every option over by itself
     """Start a rollout to ALIAS, after its gates. Its stack has brought the code. Prints its name; exit 5 where it was led from here
     and rolled back."""
     with open_console(quiet) as console:
-        options = mlpack.RolloutOptions(here=here, force=force, why=why, told=console.note)
+        options = mlpack.RolloutOptions(here=here, prepare=prepare, force=force, why=why, told=console.note)
         status = mlpack.start_rollout(reference, alias, deployment, options=options, registry=registry)
-    print_json(status.to_json()) if as_json else stdout.row(status.id)
+    if prepare:
+        print_json({"rollout": dict(status.document)})
+    else:
+        print_json(status.to_json()) if as_json else stdout.row(status.id)
     return ExitCode.OVER_BUDGET if status.phase == "rolled_back" else ExitCode.OK
 
 

@@ -55,6 +55,16 @@ def test_a_rollout_ends_with_the_registrys_alias(kind: str, tmp_path: Path, clou
     assert [gate["gate"] for gate in next(aliases.history(leader.place, rows.parse_reference("fashion:prod"), whole=True)).gates]
 
 
+def test_a_rollout_is_prepared_for_somebody_else_to_start(leader: Leader, cloud: Cloud) -> None:
+    rollout = leading.start(leader, dataclasses.replace(REQUEST, prepare=True))
+    assert (rollout.document["id"], rollout.document["policy"], cloud.api.history) == (rollout.id, SETTINGS["policy"], [])
+    assert leading.state(leader, "fashion", "prod").end is None
+    with pytest.raises(RecipeError, match="is under way"):
+        leading.start(leader, REQUEST)
+    leading.abort(leader, "fashion", "prod", "nobody started it")
+    leading.start(leader, REQUEST)
+
+
 def test_a_broken_release_leaves_the_alias(leader: Leader, cloud: Cloud) -> None:
     cloud.metrics.series = broken
     leading.start(leader, REQUEST)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from mlpack.deploy import grants
 from mlpack.deploy.design import flows
 from mlpack.deploy.design.control import REGISTRY, ROLLOUT, as_text, machine, publishes
+from mlpack.deploy.design.model import MODEL
 from mlpack.deploy.design.parts import Program, bucket_name, logs, named, own_zip, program
 from mlpack.deploy.graph.machines import Build, Schedule
 from mlpack.deploy.graph.roles import Grant, Role
@@ -76,11 +77,13 @@ def _of_retraining(service: Service) -> tuple[Grant, ...]:
     retrain = service.deploy.retrain
     if retrain is None:
         return ()
-    found: list[Grant] = []
-    kept = Ref(ARTIFACTS)
+    kept, own = Ref(ARTIFACTS), grants.arn("states", f"stateMachine:{named(service, 'retrain')}")
+    found = [Grant(actions=("states:ListExecutions",), resources=(own,), why="sees whether another run is at work")]
     if retrain.fresh_data is not None:
         bucket, prefix = grants.split(retrain.fresh_data)
         found += grants.validation(data=grants.bucket(bucket), prefix=prefix, kept=kept, kept_prefix="retrain")
+    else:
+        found += grants.keeps(kept, "retrain", "reads what became of a step, and says what the data are")
     if retrain.drift is not None and service.package.log is not None:
         bucket, prefix = grants.split(service.package.log["to"])
         found += grants.drift(log=grants.bucket(bucket), prefix=prefix, kept=kept, kept_prefix="drift")
@@ -127,7 +130,14 @@ def _build(service: Service, retrain: Retrain) -> tuple[Node, ...]:
         ),
     )  # fmt: skip
     image = Parameter("BuildImage", "an image with mlpack that CodeBuild may pull, by its digest")
-    commands = ('export MLPACK_SOURCE="$MLPACK_ARTIFACTS/source"', "python -m mlpack_jobs.building")
+    exports = ['MLPACK_SOURCE="$MLPACK_ARTIFACTS/source"']
+    if service.package.kind.startswith("lambda"):
+        exports.append(f"MLPACK_FUNCTION={service.stack}")
+        code = Grant(
+            actions=("lambda:UpdateFunctionCode",), resources=(Ref(Id(MODEL)),), why="brings the release's code, without traffic"
+        )
+        rights = (*rights, code)
+    commands = (*(f"export {each}" for each in exports), "python -m mlpack_jobs.building")
     return (
         logs(service, BUILD, f"/aws/codebuild/{named(service, 'rebuild')}"),
         Role(id=Id(f"{BUILD}Role"), service="codebuild.amazonaws.com", grants=rights),
@@ -143,9 +153,7 @@ def _build(service: Service, retrain: Retrain) -> tuple[Node, ...]:
 
 
 def _rights(service: Service, retrain: Retrain, of: Program, topic: Id) -> tuple[Grant, ...]:
-    name = named(service, "retrain")
     job = kind_of(retrain.train)
-    own = grants.arn("states", f"stateMachine:{name}")
     runs = grants.arn("states", f"execution:{named(service, 'rollout')}:*")
     waits = tuple(
         grants.arn("events", f"rule/{each}")
@@ -154,13 +162,11 @@ def _rights(service: Service, retrain: Retrain, of: Program, topic: Id) -> tuple
     return (
         *grants.invokes(Ref(of.alias)),
         *publishes(topic),
-        Grant(actions=("states:ListExecutions",), resources=(own,), why="sees whether another run is at work"),
         Grant(actions=job.actions, resources=(retrain.train,), why="trains"),
         Grant(
             actions=("codebuild:BatchGetBuilds", "codebuild:StartBuild", "codebuild:StopBuild"), resources=(Ref(BUILD),),
             why="builds, and registers",
         ),
-        Grant(actions=("s3:GetObject",), resources=(grants.below(Ref(ARTIFACTS), "retrain"),), why="reads what became of a step"),
         *grants.starts(Ref(ROLLOUT)),
         Grant(actions=("states:DescribeExecution", "states:StopExecution"), resources=(runs,), why="waits for the rollout"),
         Grant(

@@ -76,7 +76,7 @@ def definition(parts: Parts, *, name: str) -> dict[str, Any]:
             "Resource": "arn:aws:states:::states:startExecution.sync:2",
             "Parameters": {
                 "StateMachineArn": parts.rollout,
-                "Name.$": "$$.Execution.Name",  # a second start of this execution's rollout is the first one
+                "Name.$": "$.outcome.told.rollout.rollout.id",  # so that a second start is the first one, and `abort` knows it
                 "Input.$": "$.outcome.told.rollout",
             },
             "ResultSelector": {"status.$": "$.Status"},

@@ -50,12 +50,14 @@ class Leader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRequest:
-    """What is to be rolled out where. `here`: lead it from this process; `force`, `why`: as of a promotion."""
+    """What is to be rolled out where. `here`: lead it from this process; `prepare`: begin it, and let somebody else start its
+    state machine; `force`, `why`: as of a promotion."""
 
     reference: str
     alias: str
     settings: Mapping[str, Any]
     here: bool = False
+    prepare: bool = False
     force: bool = False
     why: str | None = None
 
@@ -88,6 +90,8 @@ def start(leader: Leader, request: StartRequest) -> Rollout:
     }
     with leases.protected(place, release):
         rollout = _begun(place, move, number, document)
+    if request.prepare:
+        return rollout
     return _led(leader, rollout) if request.here else _started(leader, rollout)
 
 

@@ -35,6 +35,7 @@ class RolloutStatus:
         looks: The evidence of every decision, in order.
         ended: When it ended; None while it is under way.
         traffic: Where the alias of the function is now; None where nobody could be asked.
+        document: What the controller goes by: the state machine's input is `{"rollout": document}`.
     """
 
     id: str
@@ -50,7 +51,7 @@ class RolloutStatus:
     looks: tuple[Mapping[str, Any], ...] = field(repr=False)
     ended: str | None
     traffic: Mapping[str, Any] | None
-    _policy: Any = field(repr=False, compare=False)
+    document: Mapping[str, Any] = field(repr=False)
 
     def replay(self) -> Iterator[tuple[int, bool]]:
         """Make every decision again from its own evidence.
@@ -60,7 +61,7 @@ class RolloutStatus:
         """
         from mlpack_control import Policy, replay
 
-        for number, replayed in enumerate(replay(Policy.of(self._policy), self.looks), 1):
+        for number, replayed in enumerate(replay(Policy.of(self.document["policy"]), self.looks), 1):
             yield number, replayed.same
 
     def to_json(self) -> dict[str, Any]:
@@ -75,12 +76,14 @@ class RolloutOptions:
 
     Attributes:
         here: Lead it from this process until it ends, in the place of the state machine.
+        prepare: Begin it, and let somebody else start the state machine with its document: a retraining's machine does.
         force: Start although gates refuse; the history keeps that, and why.
         why: The reason, for the history. `force` needs one.
         told: Told of each decision in a sentence, with `here`. None is nobody.
     """
 
     here: bool = False
+    prepare: bool = False
     force: bool = False
     why: str | None = None
     told: Callable[[str], None] | None = None
@@ -121,7 +124,13 @@ def start_rollout(
         known = settings.read(Path(os.fspath(deployment)))
     leader = _leader(registry, environ, options.told)
     request = leading.StartRequest(
-        reference=reference, alias=to, settings=known, here=options.here, force=options.force, why=options.why
+        reference=reference,
+        alias=to,
+        settings=known,
+        here=options.here,
+        prepare=options.prepare,
+        force=options.force,
+        why=options.why,
     )
     rollout = leading.start(leader, request)
     return _status(leading.state(leader, rollout.name, rollout.alias, rollout.number))
@@ -244,5 +253,5 @@ def _status(state: RolloutState) -> RolloutStatus:
         looks=looks,
         ended=end.when if end else None,
         traffic=state.traffic,
-        _policy=rollout.document["policy"],
+        document=rollout.document,
     )
