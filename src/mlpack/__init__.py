@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlpack import errors
     from mlpack.core.progress import Progress
     from mlpack.deploy.check.records import DeploymentReport
-    from mlpack.deploy.library import WrittenDeployment, check_deployment, plan_deployment, write_deployment
+    from mlpack.deploy.library import WrittenDeployment, check_deployment, plan_deployment, simulate_deployment, write_deployment
     from mlpack.deploy.planning import DeploymentPlan, RolloutStep
     from mlpack.deploy.rollouts.library import (
         RolloutOptions,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         rollout_status,
         start_rollout,
     )
+    from mlpack.deploy.simulate.simulating import SimulationResult
     from mlpack.pipeline.library import images
     from mlpack.pipeline.library.builds import build, diff, explain, plan, rerun_step, run, run_batch, suggest_recipe
     from mlpack.pipeline.library.extensions import PluginRow, plugins, recipe_schema
@@ -102,6 +103,7 @@ __all__ = [
     "RolloutStatus",
     "RolloutStep",
     "RunResult",
+    "SimulationResult",
     "Startup",
     "StoreStatus",
     "Summary",
@@ -132,6 +134,7 @@ __all__ = [
     "rollout_status",
     "run",
     "run_batch",
+    "simulate_deployment",
     "start_rollout",
     "suggest_recipe",
     "why_reserved",
@@ -140,7 +143,14 @@ __all__ = [
 
 _HOMES = {
     "mlpack.deploy.check.records": ("DeploymentReport",),
-    "mlpack.deploy.library": ("WrittenDeployment", "check_deployment", "plan_deployment", "write_deployment"),
+    "mlpack.deploy.library": (
+        "WrittenDeployment",
+        "check_deployment",
+        "plan_deployment",
+        "simulate_deployment",
+        "write_deployment",
+    ),
+    "mlpack.deploy.simulate.simulating": ("SimulationResult",),
     "mlpack.deploy.planning": ("DeploymentPlan", "RolloutStep"),
     "mlpack.deploy.rollouts.library": (
         *("RolloutOptions", "RolloutStatus"),

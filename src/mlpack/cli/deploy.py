@@ -1,4 +1,4 @@
-"""Commands that plan and write deployments. They need neither credentials nor a network."""
+"""Commands that plan, write and simulate deployments. They need neither credentials nor a network."""
 
 from __future__ import annotations
 
@@ -64,3 +64,19 @@ def check(directory: Path, no_tools: bool, as_json: bool) -> int:
     report = mlpack.check_deployment(directory, tools=not no_tools)
     print_json(report.to_json()) if as_json else stdout.rows("\n".join(report.text()))
     return ExitCode.OK if report.ok else ExitCode.OVER_BUDGET
+
+
+@deploy_group.command("simulate")
+@click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--scenario", required=True, metavar="FILE.yaml|NAME", help="A file, or a scenario of mlpack's, such as bad-release.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Of the first run; the next has the next."
+)
+@click.option("--runs", type=click.IntRange(1, 10_000), help="How many runs. [default: as the scenario says]")
+@as_json
+def simulate(directory: Path, scenario: str, seed: int, runs: int | None, as_json: bool) -> int:
+    """Try a scenario with the deployment in DIR on a virtual clock: a rollout by the very controller that ships, a worker pool,
+    or callers at the peak. Exit 5 when it does not end as the scenario expects."""
+    result = mlpack.simulate_deployment(directory, scenario, seed=seed, runs=runs)
+    print_json(result.to_json()) if as_json else stdout.rows(result.text())
+    return ExitCode.OVER_BUDGET if result.met is False else ExitCode.OK

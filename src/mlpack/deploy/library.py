@@ -1,4 +1,4 @@
-"""The library's functions for deployments: plan and write.
+"""The library's functions for deployments: plan, write and simulate.
 
 Promises: nothing is printed, nothing is asked of AWS; each function does what the command of its name does.
 """
@@ -17,6 +17,7 @@ from mlpack.errors import LimitError
 if TYPE_CHECKING:
     from mlpack.deploy.check.records import DeploymentReport
     from mlpack.deploy.planning import DeploymentPlan
+    from mlpack.deploy.simulate.simulating import SimulationResult
     from mlpack.deploy.sources import Source
 
 
@@ -134,6 +135,27 @@ def check_deployment(directory: AnyPath, *, tools: bool = True, environ: Mapping
     from mlpack.deploy.check import check
 
     return check(Path(directory), Environment(environ).variables, tools=tools)
+
+
+def simulate_deployment(directory: AnyPath, scenario: AnyPath, *, seed: int = 0, runs: int | None = None) -> SimulationResult:
+    """Try a scenario with a deployment's numbers on a virtual clock: a rollout with the very controller that ships, a worker pool,
+    or callers at the peak.
+
+    Args:
+        directory: What `write_deployment` wrote.
+        scenario: A file of YAML, or the name of a scenario that comes with mlpack, such as `bad-release`.
+        seed: Of the first run; each run has the next one. The same seed gives the same result.
+        runs: How many. None is as many as the scenario says.
+
+    Returns:
+        What happened in the runs. `met` is whether nearly all of them ended as the scenario expects; None where it expects nothing.
+
+    Raises:
+        RecipeError: The directory has no deployment, the scenario is wrong, or the two do not go together.
+    """
+    from mlpack.deploy.simulate.simulating import simulate
+
+    return simulate(Path(directory), str(scenario), seed=seed, runs=runs)
 
 
 def _source(
