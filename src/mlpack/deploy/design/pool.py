@@ -20,6 +20,7 @@ from mlpack.deploy.graph.values import Id, Node, Parameter, Ref, Value
 from mlpack.deploy.graph.watching import Expression, Metric
 from mlpack.deploy.limits import per_task
 from mlpack.deploy.service import DOOR_HANDLER, Service
+from mlpack.deploy.simulate.pool import BUSY, LEAST_CATCH_UP_S
 from mlpack.deploy.watch.behind import task_dimensions
 
 DOOR, WORK, RESULTS, MACHINES = "Door", Id("Work"), Id("Results"), Id("Machines")
@@ -175,27 +176,31 @@ def _machines(service: Service) -> tuple[Node, ...]:
     )  # fmt: skip
 
 
-def _scaling(service: Service, work: Queue, nodes: tuple[Node, ...]) -> Scaling:
-    """By how many messages wait for each task, and by how long they have waited: the larger of both, on one scale."""
+def _scaling(service: Service, queue_: Queue, nodes: tuple[Node, ...]) -> Scaling:
+    """By the work for each task, what comes and what waits, and by how long the oldest has waited: the larger, and 1 is enough.
+
+    Not by what waits alone: that is nothing wherever there are enough tasks, and a pool that follows it turns for ever.
+    """
     worker, of = service.deploy.worker, tasks.service_of(nodes)
-    target = max(1.0, round(worker.wait_s * per_task(service), 1))
-    queue: tuple[tuple[str, Value], ...] = (("QueueName", work.name),)
+    each, catch_up_s = per_task(service), max(worker.wait_s / 2, LEAST_CATCH_UP_S)
+    queue: tuple[tuple[str, Value], ...] = (("QueueName", queue_.name),)
     visible = Metric(namespace="AWS/SQS", name="ApproximateNumberOfMessagesVisible", dimensions=queue, statistic="Maximum")
+    sent = Metric(namespace="AWS/SQS", name="NumberOfMessagesSent", dimensions=queue, statistic="Sum")
     age = Metric(namespace="AWS/SQS", name="ApproximateAgeOfOldestMessage", dimensions=queue, statistic="Maximum")
     running = Metric(
         namespace="ECS/ContainerInsights", name="RunningTaskCount", dimensions=task_dimensions(nodes, of), statistic="Average"
     )
-    per_second = round(target / worker.wait_s, 3)
-    formula = f"MAX([IF(FILL(tasks, 0) < 1, visible, visible / tasks), FILL(age, 0) * {per_second:g}])"
-    metrics = (("visible", visible), ("tasks", running), ("age", age))
+    work = f"FILL(sent, 0) / {60 * each * BUSY:g} + visible / {each * catch_up_s:g}"
+    formula = f"MAX([({work}) / IF(FILL(tasks, 0) < 1, 1, tasks), FILL(age, 0) / {worker.wait_s:g}])"
+    metrics = (("sent", sent), ("visible", visible), ("tasks", running), ("age", age))
     return Scaling(
         id=Id("TaskScaling"),
         service=tasks.TASKS,
         least=worker.least,
         most=worker.most,
-        metric=Expression(formula=formula, metrics=metrics, label="messages for each task"),
-        target=target,
-        in_cooldown_s=max(300, math.ceil(2 * (service.measured.batch_ms or 0) / 1000)),
+        metric=Expression(formula=formula, metrics=metrics, label="work for each task"),
+        target=1.0,
+        in_cooldown_s=max(600, math.ceil(2 * (service.measured.batch_ms or 0) / 1000)),
         out_cooldown_s=60,
         wake=visible if worker.least == 0 else None,
     )

@@ -18,7 +18,7 @@ from mlpack.deploy.graph.graph import Graph
 from mlpack.deploy.graph.tasks import Scaling
 from mlpack.deploy.service import Service
 from mlpack.deploy.simulate.load import Place
-from mlpack.deploy.simulate.pool import Pool
+from mlpack.deploy.simulate.pool import LEAST_CATCH_UP_S, Pool
 from mlpack.errors import RecipeError
 from mlpack_control import Policy
 
@@ -111,9 +111,9 @@ def pool_of(document: Mapping[str, Any]) -> Pool | None:
         return None
     numbers = {key: _number(told[key], key) for key in ("rate", "wait_s", "in_cooldown_s", "out_cooldown_s")}
     wholes = {key: int(_number(told[key], key)) for key in ("least", "most", "batch", "receives")}
-    if numbers["rate"] <= 0:
-        raise ValueError("rate is 0")
-    catch_up_s = max(numbers.pop("wait_s") / 2, 30.0)
+    if not numbers["rate"] or not numbers["wait_s"]:
+        raise ValueError("rate or wait_s is 0")
+    catch_up_s = max(numbers["wait_s"] / 2, LEAST_CATCH_UP_S)
     return Pool(**wholes, **numbers, catch_up_s=catch_up_s)  # type: ignore[arg-type]
 
 

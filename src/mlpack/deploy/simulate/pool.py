@@ -16,6 +16,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 MINUTE = 60.0
+BUSY = 0.8
+"""The share of its time that a task is to work."""
+LEAST_CATCH_UP_S = 30.0
+"""What waits is spread over half of the promised wait, and at least this."""
 OUT_PERIODS, IN_PERIODS, IN_SHARE = 3, 15, 0.9
 """Of target tracking: red for so many minutes on the way out, below this share of the target for so many on the way in."""
 
@@ -30,7 +34,7 @@ class Pool:
     batch: int = 8
     target: float = 1.0
     catch_up_s: float = 60.0
-    busy: float = 0.8
+    wait_s: float = 300.0
     in_cooldown_s: float = 300.0
     out_cooldown_s: float = 60.0
     start_s: float = 60.0
@@ -39,10 +43,11 @@ class Pool:
     visibility_s: float = 120.0
     receives: int = 5
 
-    def load(self, sent: float, waiting: float, tasks: int) -> float:
-        """Of a task: what came in a minute at the share `busy`, and what waits spread over `catch_up_s`; 1.0 is enough for both."""
-        work = sent / MINUTE / (self.rate * self.busy) + waiting / (self.rate * self.catch_up_s)
-        return work / max(tasks, 1)
+    def load(self, sent: float, waiting: float, age_s: float, tasks: int) -> float:
+        """What `design.pool` scales by: of a task what came in a minute at the share `BUSY`, and what waits spread over
+        `catch_up_s`; or the age of the oldest message by the promised wait, where that is more."""
+        work = sent / MINUTE / (self.rate * BUSY) + waiting / (self.rate * self.catch_up_s)
+        return max(work / max(tasks, 1), age_s / self.wait_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +183,8 @@ class _Simulation:
     def minute(self) -> None:
         """Metrics of the minute that ends, read `late_s` later."""
         running = sum(task.ready <= self.now for task in self.tasks)
-        load = self.pool.load(self.sent, len(self.queue), running)
+        age_s = self.now - self.queue[0].arrived if self.queue else 0.0
+        load = self.pool.load(self.sent, len(self.queue), age_s, running)
         self.run.minutes.append((len(self.queue), running, self.wanted))
         waiting, self.sent = len(self.queue), 0
         self.at(self.now + self.pool.late_s, lambda: self.scale(load, waiting, running))
