@@ -20,7 +20,7 @@ NEVER = 1e9
 
 
 def main() -> int:
-    options = parser(__doc__, runs=60).parse_args()
+    options = parser(__doc__, runs=150).parse_args()
     rows = []
     for rps in (0.5, 1, 2, 5, 10, 50):
         for errors in (0.001, 0.003):
