@@ -58,7 +58,12 @@ AWS: dict[tuple[str, str], tuple[tuple[str, ...], ...]] = {
     },
     **{
         ("AWS/SQS", name): (_QUEUE,)
-        for name in ("ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible", "ApproximateNumberOfMessagesNotVisible")
+        for name in (
+            "ApproximateAgeOfOldestMessage",
+            "ApproximateNumberOfMessagesNotVisible",
+            "ApproximateNumberOfMessagesVisible",
+            "NumberOfMessagesSent",
+        )
     },
     ("ECS/ContainerInsights", "RunningTaskCount"): (_SERVICE,),
     ("AWS/ECS", "CPUUtilization"): (_SERVICE,),
