@@ -6,6 +6,7 @@ promised forms. Nothing here asserts, so that fast tests, slow ones and `make so
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import io
@@ -97,6 +98,7 @@ def _template() -> Path:
     """minilm@1 to @3 and fashion@1; minilm:prod went 2, 1, 3, 1; two policies; something in the log; a publisher and a collector
     that were killed; and two builds, one of which is minilm@2."""
     root = Path(tempfile.mkdtemp(prefix="mlpack-damages-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
     registry = directory.open_registry(root / "registry")
     settings.create(root / "registry", "registry.example/team")
     for number in (1, 2, 3):
