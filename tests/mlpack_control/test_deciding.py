@@ -188,3 +188,22 @@ def test_changed_evidence_does_not_replay() -> None:
     changed = json.loads(canonical(evidence))
     changed["observed"]["new"]["errors"]["platform"] = [1, 1000]
     assert [each.same for each in replay(POLICY, [evidence, changed, {}, {**evidence, "state": {}}])] == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("observed", "now", "kind", "seconds", "why"),
+    [
+        (seen(), 1570, "hold", 30, "every metric is good; 600 s are not over"),
+        (seen(), 1599.5, "hold", 1, "every metric is good; 600 s are not over"),
+        (seen(), 1800, "shift", None, "every metric is good and 600 s are over"),
+        (seen(new=[0, 100]), 1300, "hold", 60, "errors is unknown: 100 requests of 300 that a verdict needs"),
+        (seen(alarms={"a": "OK", "b": "MISSING"}), 1800, "hold", 60, "the alarm b is not green"),
+        (seen(alarms={"a": "ALARM"}), 1800, "roll_back", None, "the alarm a is red, which it was not at the start"),
+        (None, 86400, "roll_back", None, "it took 86400 s without an end"),
+        (None, math.nan, "hold", 60, "the time is not known"),
+    ],
+)
+def test_a_decision_says_why(observed: Any, now: float, kind: str, seconds: int | None, why: str) -> None:
+    fresh = {**observed, "until": min(observed["until"], int(now))} if isinstance(observed, dict) else observed
+    _, done, evidence = decide(POLICY, BAKING, fresh, now)
+    assert (done.kind, done.seconds, evidence["why"]) == (kind, seconds, why)
