@@ -59,9 +59,9 @@ def target(service: Service) -> Mapping[str, Value]:
 def _topology(service: Service) -> tuple[Node, ...]:
     kind = service.package.kind
     if kind == "container":
-        return hosts.hosts(service)
+        return (*model.tables(service), *hosts.hosts(service))
     if kind == "worker":
-        return pool.pool(service)
+        return (*model.tables(service), *pool.pool(service))
     return (*model.model(service), *endpoints.endpoint(service, model.LIVE))
 
 
