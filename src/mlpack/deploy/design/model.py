@@ -40,8 +40,9 @@ def model(
 
 
 def reserved(service: Service) -> int:
-    """What the peak needs, what may come at once, and one for each ten requests a second, of which Lambda lets no more through."""
-    return max(service.need, service.burst, math.ceil(rate(service) / 10), 2 * service.deploy.warm.provisioned)
+    """What the peak needs and twenty for chance, what may come at once, and one for each ten requests a second, of which Lambda
+    lets no more through."""
+    return max(service.need + 20, service.burst, math.ceil(rate(service) / 10), 2 * service.deploy.warm.provisioned)
 
 
 def rate(service: Service) -> float:
