@@ -62,7 +62,7 @@ def check(directory: Path, no_tools: bool, as_json: bool) -> int:
     """Run every proof over DIR that can run on this machine: digests, mlpack's own rules, linters, tools that are installed. Says
     which could not run, and why. Exit 5 when one fails."""
     report = mlpack.check_deployment(directory, tools=not no_tools)
-    print_json(report.to_json()) if as_json else stdout.rows("\n".join(report.text()))
+    print_json(report.to_json()) if as_json else stdout.rows(report.text())
     return ExitCode.OK if report.ok else ExitCode.OVER_BUDGET
 
 
