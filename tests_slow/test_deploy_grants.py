@@ -238,7 +238,7 @@ def test_the_jobs(around: Around) -> None:
         requests = [{"request": {"age": chance.gauss(mean, 10)}, "answer": {}} for _ in range(2000)]
         key = f"log/fashion/3/{now - timedelta(hours=hours):%Y/%m/%d/%H}/lines.jsonl"
         around.put(key, "\n".join(json.dumps({"schema": 1, **one}) for one in requests))
-    settings = {"service": "fashion-prod", "log": "s3://work/log/fashion", "artifacts": "s3://work/kept", "drift": 0.2}
+    settings = {"service": "fashion-prod", "log": "s3://work/log", "model": "fashion", "artifacts": "s3://work/kept", "drift": 0.2}
     assert drift.run(settings, heard.clients, now.timestamp())["verdict"] == "drift"
     assert heard.actions == granted(grants.drift(log=bucket, prefix="log/fashion", kept=bucket, kept_prefix="kept"))
 

@@ -29,7 +29,8 @@ EVENT = {"Source": "mlpack", "DetailType": "drift"}
 
 def run(settings: Mapping[str, Any], clients: Clients, now: float) -> dict[str, Any]:
     """The report: the verdict of each feature and of all. An event is put where there is drift."""
-    s3, log, kept = clients("s3"), place_of(settings["log"]), place_of(settings["artifacts"])
+    s3, kept = clients("s3"), place_of(settings["artifacts"])
+    log = place_of(settings["log"]).below(settings["model"])
     until = datetime.fromtimestamp(now, UTC)
     since = until - timedelta(hours=settings.get("hours", 24))
     version = _busiest(s3, log, since, until)

@@ -1,7 +1,7 @@
 """The jobs as a Lambda function: an event of S3 or of a queue is for `features`, `{"job": ...}` names another.
 
-Settings are one variable, `MLPACK_JOBS`, an object of JSON: `service`; `log`, `artifacts`, `data`: addresses in S3; `hours` and
-`drift` of the drift job; `columns`, `key`, `table`, `ttl_days`, `tolerate`, `derive` of tables.
+Settings are one variable, `MLPACK_JOBS`, an object of JSON: `service`, `model`; `log`, `artifacts`, `data`: addresses in S3;
+`hours` and `drift` of the drift job; `columns`, `key`, `table`, `ttl_days`, `tolerate`, `derive` of tables.
 """
 
 from __future__ import annotations

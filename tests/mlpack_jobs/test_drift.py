@@ -15,7 +15,7 @@ from mlpack_jobs import drift
 pytestmark = pytest.mark.slow
 
 NOW = datetime(2026, 11, 30, 12, 30, tzinfo=UTC)
-SETTINGS = {"service": "fashion-prod", "log": "s3://work/log/fashion", "artifacts": "s3://work/kept", "drift": 0.2}
+SETTINGS = {"service": "fashion-prod", "log": "s3://work/log", "model": "fashion", "artifacts": "s3://work/kept", "drift": 0.2}
 
 
 def log(around: Around, hours: float, requests: list[Any], version: str = "3") -> None:

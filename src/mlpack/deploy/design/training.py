@@ -60,7 +60,7 @@ def _settings(service: Service) -> dict[str, object]:
         if retrain.fresh_data is not None:
             told["data"] = retrain.fresh_data
         if retrain.drift is not None and service.package.log is not None:
-            told |= {"log": service.package.log["to"], "drift": retrain.drift, "hours": 24}
+            told |= {"log": service.package.log["to"], "model": service.release.name, "drift": retrain.drift, "hours": 24}
     return told
 
 
