@@ -13,6 +13,7 @@ from tests.support.deployments import build_directory
 
 import mlpack
 from mlpack.deploy.check.proofs.own import own_proofs
+from mlpack.deploy.check.proofs.programs import program_proofs
 from mlpack.deploy.check.records import DeploymentReport, Finding, Proof
 from mlpack.errors import ExitCode, RecipeError
 
@@ -114,6 +115,24 @@ def test_a_report_says_what_could_not_run_and_why() -> None:
     failed = DeploymentReport("d", (Proof("c", "failed", (Finding("f", "k", "r"),)),))
     assert failed.text() == "failed        c\n    f: k: r"
     assert failed.to_json()["proofs"][0]["findings"] == [{"file": "f", "key": "k", "reason": "r"}]
+
+
+@pytest.mark.parametrize("mirrored", [True, False])
+def test_terraform_asks_no_registry(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirrored: bool) -> None:
+    program = tmp_path / "bin" / "terraform"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/words\npwd > {tmp_path}/work\necho "Error: no provider" >&2; exit 1\n')
+    program.chmod(0o755)
+    folder = tmp_path / "home" / ".terraform.d" / "plugins"
+    if mirrored:
+        folder.mkdir(parents=True)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    environ = {"HOME": str(tmp_path / "home"), "XDG_DATA_DIRS": str(tmp_path / "none")}
+    first = next(program_proofs(sound, environ))
+    assert (first.name, first.status) == ("terraform validate", "could not run")
+    assert first.why.startswith("its provider is not on this machine: ")
+    words, work = ((tmp_path / name).read_text().split() for name in ("words", "work"))
+    assert [each for each in words if "plugin-dir" in each] == [f"-plugin-dir={folder if mirrored else work[0]}"]
 
 
 @pytest.mark.slow

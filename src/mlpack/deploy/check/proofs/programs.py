@@ -1,7 +1,8 @@
 """What Terraform, CDK and checkov say, where they are installed.
 
-Promises: nothing is applied, and nothing leaves the machine: Terraform plans only against an emulator on loopback, in a time limit,
-in a directory of its own. A tool that is not there, or lacks its provider, could not run: that is no failure.
+Promises: nothing is applied, and nothing leaves the machine: Terraform's providers are those that lie on it, and it plans only
+against an emulator on loopback, in a time limit, in a directory of its own. A tool that is not there, or lacks its provider, could
+not run: that is no failure.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mlpack.deploy.check.records import Finding, Proof, proof
 from mlpack.deploy.check.waivers import WAIVERS
 
 LIMIT_S = 120
+_SHARED = "/usr/local/share:/usr/share"
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _INCLUDE = """
 const {App, Stack} = require('aws-cdk-lib');
@@ -48,6 +50,16 @@ def program_proofs(root: Path, environ: Mapping[str, str]) -> Iterator[Proof]:
             yield proof(name, tuple(findings()))
         except _ToolError as error:
             yield Proof(name, "could not run", why=str(error))
+
+
+def _provider_folders(environ: Mapping[str, str], work: Path) -> tuple[Path, ...]:
+    """Where Terraform looks for providers on this machine; given to it as `-plugin-dir`, they are all it looks at: no registry is
+    asked. Never none, because Terraform would then ask one."""
+    home = environ.get("HOME", "")
+    shared = [environ.get("XDG_DATA_HOME") or f"{home}/.local/share", *(environ.get("XDG_DATA_DIRS") or _SHARED).split(":")]
+    places = [f"{home}/.terraform.d/plugins", f"{home}/Library/Application Support/io.terraform/plugins"]
+    places += [*(f"{each}/terraform/plugins" for each in shared), environ.get("TF_PLUGIN_CACHE_DIR", "")]
+    return tuple(Path(each) for each in dict.fromkeys(places) if each.startswith("/") and Path(each).is_dir()) or (work,)
 
 
 class _Runner:
@@ -98,13 +110,17 @@ class _Runner:
         shutil.copyfile(self._root / TF, work / TF)
         patient = {"provider": {"aws": {"max_retries": 1, "skip_region_validation": True, "region": "us-east-1"}}}
         (work / "check_override.tf.json").write_text(json.dumps(patient))
-        done = self._run([str(program), "init", "-backend=false", "-input=false", "-no-color"], work)
-        if done.returncode != 0:
-            last = " ".join(done.stderr.split())[:300]
+        words = ["init", "-backend=false", "-get=false", "-input=false", "-no-color"]
+        words += [f"-plugin-dir={each}" for each in _provider_folders(self._environ, work)]
+        done = self._run([str(program), *words], work)
+        if done.returncode == 0:
+            return str(program)
+        said = " ".join(done.stderr.split())
+        if "provider" in said:
             raise _ToolError(
-                f"the AWS provider is not installed (TF_CLI_ARGS_init=-plugin-dir=... names a folder of providers): {last}"
+                "its provider is not on this machine: `terraform providers mirror DIR`, and TF_CLI_ARGS_init=-plugin-dir=DIR"
             )
-        return str(program)
+        raise _ToolError(f"terraform init ended with {done.returncode}: {said.removeprefix('Error: ')[:120]}")
 
     def synth(self) -> Iterator[Finding]:
         """That CDK can include the template."""
