@@ -41,9 +41,14 @@ def test_a_plain_deployment_keeps_all_limits() -> None:
     [
         ("concurrency", section(traffic=Traffic(peak_rps=6000.0, mean_rps=5.0)), {"reserved": 43}, "deploy.traffic.peak_rps"),
         ("request rate", section(traffic=Traffic(peak_rps=500.0, mean_rps=5.0)), {"reserved": 49}, "deploy.traffic.peak_rps"),
-        ("account", section(traffic=Traffic(peak_rps=50.0, mean_rps=5.0, account=120)), {"reserved": 21}, "deploy.traffic.account"),
+        (
+            "account",
+            section(traffic=Traffic(peak_rps=50.0, mean_rps=5.0, account=120)),
+            {"reserved": 21},
+            "deploy.traffic.account_concurrency",
+        ),
         ("gateway burst", section(), {"reserved": 20}, "deploy.traffic.burst"),
-        ("gateway timeout", section(), {"timeout_s": 30}, "timeout_s"),
+        ("gateway timeout", section(), {"timeout_s": 30}, "budgets.latency_p95, budgets.cold_start"),
         ("hops", section(slo=Slo(latency_p95_ms=100.0, hops_ms={"model": 60.0, "rest": 50.0})), {}, "deploy.slo.hops"),
         ("latency", section(slo=Slo(latency_p95_ms=5.0)), {}, "deploy.slo.latency_p95"),
         (

@@ -33,6 +33,8 @@ OVERSELL = 2.0
 """How many times the gateway's rate all tenants may have together: they seldom all come at once."""
 GATEWAY_S = {HttpApi: 30.0, RestApi: 29.0}
 GATEWAY_MARGIN_S = 0.5
+TIMEOUT_KEYS = "budgets.latency_p95, budgets.cold_start"
+"""A function's time limit follows from what the build measured: these keep it short."""
 SPOT_NOTICE_S = 120
 BATCH_KEYS = 100
 DRAIN_S, TICKET_S, DEADLINE_MS, KEEP_S = 25.0, 86_400.0, 25_000.0, 604_800.0
@@ -156,7 +158,8 @@ def _concurrency(service: Service, graph: Graph) -> Iterator[Limit]:
     if reservations:
         yield Limit(
             name="account", left=sum(reservations), right=traffic.account - UNRESERVED, unit="environments",
-            sentence=f"Lambda keeps {UNRESERVED} of the account's environments unreserved", where="deploy.traffic.account",
+            sentence=f"Lambda keeps {UNRESERVED} of the account's environments unreserved",
+            where="deploy.traffic.account_concurrency",
         )  # fmt: skip
     for kept in graph.of(Provisioned):
         of = _function(graph, kept.alias)
@@ -194,14 +197,14 @@ def _gateways(service: Service, graph: Graph) -> Iterator[Limit]:
         most = GATEWAY_S[type(api)]
         yield Limit(
             name="gateway timeout", left=function.timeout_s, right=min(most, api.timeout_ms / 1000) - GATEWAY_MARGIN_S, unit="s",
-            sentence=f"the gateway gives up after {most:g} s at the most, and its caller would hear of nothing", where="timeout_s",
+            sentence=f"the gateway gives up after {most:g} s at the most, and its caller would hear of nothing", where=TIMEOUT_KEYS,
         )  # fmt: skip
     for balancer in graph.of(LoadBalancer):
         function_or_none = front(graph)
         if function_or_none is not None and service.package.kind != "container":
             yield Limit(
                 name="gateway timeout", left=function_or_none.timeout_s, right=balancer.idle_timeout_s, unit="s", strict=True,
-                sentence="the load balancer closes the connection before the function may answer", where="timeout_s",
+                sentence="the load balancer closes the connection before the function may answer", where=TIMEOUT_KEYS,
             )  # fmt: skip
 
 
@@ -238,10 +241,10 @@ def _queues(service: Service, graph: Graph) -> Iterator[Limit]:
         yield Limit(
             name=f"pollers of {queue.name}", left=source.most_at_once, right=min(1000, reserved), unit="environments",
             sentence="pollers that take more messages than there are environments wear out receives, and dead letters get them",
-            where="deploy.traffic.account",
+            where="deploy.traffic.account_concurrency",
         )  # fmt: skip
         yield Limit(
-            name=f"visibility of {queue.name}", left=6 * function.timeout_s, right=queue.visibility_s, unit="s", where="timeout_s",
+            name=f"visibility of {queue.name}", left=6 * function.timeout_s, right=queue.visibility_s, unit="s", where=TIMEOUT_KEYS,
             sentence="a message comes back while it is still worked on: six times the function's timeout is what AWS asks for",
         )  # fmt: skip
     for queue in graph.of(Queue):
