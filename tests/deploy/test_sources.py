@@ -122,3 +122,27 @@ def test_a_plugins_target_is_refused(tmp_path: Path) -> None:
     (build / "build.json").write_text(text)
     with pytest.raises(RecipeError, match="not of edge-box"):
         read(build)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("service", "x<y>", "is no tag that AWS takes"),
+        ("owner", "a\nb", "is no tag that AWS takes"),
+        ("owner", "x" * 257, "is no tag that AWS takes"),
+        ("aws:x", "1", "begins with aws:"),
+    ],
+)
+def test_a_tag_that_aws_refuses_is_refused(tmp_path: Path, name: str, value: str, reason: str) -> None:
+    build = build_directory(tmp_path / "out", deploy=ASKED["deploy"], tags=ASKED["tags"] | {name: value})
+    with pytest.raises(RecipeError, match=reason), opened(Source(name=str(build))):
+        pass
+
+
+def test_tags_in_any_letters_are_taken_up_to_fifty(tmp_path: Path) -> None:
+    many = ASKED["tags"] | {f"k{number}": "Überfluß 团队/a+b@c:d=e" for number in range(47)}
+    with opened(Source(name=str(build_directory(tmp_path / "fifty", deploy=ASKED["deploy"], tags=many)))) as service:
+        assert len(service.tags) == 50
+    build = build_directory(tmp_path / "more", deploy=ASKED["deploy"], tags=many | {"one": "more"})
+    with pytest.raises(RecipeError, match="are 51"), opened(Source(name=str(build))):
+        pass

@@ -14,6 +14,7 @@ import json
 import math
 import tarfile
 import tempfile
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,6 +48,7 @@ _KINDS: Mapping[str, Kind] = {
     "gpu-worker": "worker",
 }
 _FILE_BYTES = 64 << 20
+_MOST_TAGS = 50
 _LONGEST_S, _SHORTEST_S = 28, 10
 """A function's time before a gateway's 29 s, and enough for a slow call."""
 
@@ -181,9 +183,26 @@ def _asked(record: BuildRecord, written: Mapping[str, Any]) -> tuple[Section, di
         problems.append(
             Problem(place=("tags", "env"), message=f"{env!r} is part of names: letters, digits and hyphens, at most 20")
         )
+    problems += _unfit(tags)
     if problems or section is None:
         raise PlacedError(*problems)
     return section, dict(sorted(tags.items()))
+
+
+def _unfit(tags: Mapping[str, str]) -> Iterator[Problem]:
+    """What AWS takes for no tag."""
+    if len(tags) > _MOST_TAGS:
+        yield Problem(place=("tags",), message=f"are {len(tags)}, and a resource of AWS takes {_MOST_TAGS}")
+    for name, value in tags.items():
+        if len(name) > 128 or len(value) > 256 or not all(_in_tag(letter) for letter in name + value):
+            forms = "letters, digits, spaces and _.:/=+-@, 128 in its name and 256 in its value"
+            yield Problem(place=("tags", name), message=f"is no tag that AWS takes: {forms}")
+        elif name.lower().startswith("aws:"):
+            yield Problem(place=("tags", name), message="begins with aws:, which AWS keeps for itself")
+
+
+def _in_tag(letter: str) -> bool:
+    return letter in "_.:/=+-@" or unicodedata.category(letter)[0] in "LNZ"
 
 
 def _package(chosen: CandidateRecord, folder: Path, places: Mapping[str, str]) -> Package:
