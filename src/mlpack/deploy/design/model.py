@@ -46,8 +46,8 @@ def reserved(service: Service) -> int:
 
 
 def rate(service: Service) -> float:
-    """Requests a second that a gateway lets through: the peak and three tenths."""
-    return round(1.3 * service.deploy.traffic.peak_rps, 3)
+    """Requests a second that a gateway lets through: the peak and three tenths, and one at least."""
+    return max(1.0, round(1.3 * service.deploy.traffic.peak_rps, 3))
 
 
 def code(service: Service) -> Zip | Image:
