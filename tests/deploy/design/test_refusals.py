@@ -9,7 +9,7 @@ from tests.support.deployments import FEATURES, section, service
 
 from mlpack.core.yaml_positions import PlacedError
 from mlpack.deploy.design import refusals
-from mlpack.recipe.deploy.section import Endpoint, FeatureTable, Log, Warm, Worker
+from mlpack.recipe.deploy.section import Endpoint, FeatureTable, Log, Rollout, Warm, Worker
 
 EFS = {"from": "s3://bucket-weights/x", "cache": ["/mnt/efs", "/tmp"]}
 TMP = {"from": "s3://bucket-weights/x", "cache": ["/tmp"]}
@@ -24,6 +24,7 @@ TMP = {"from": "s3://bucket-weights/x", "cache": ["/tmp"]}
         ("lambda-image", {"warm": Warm(snapstart=True)}, {}, "deploy.warm.snapstart", "zips alone"),
         ("lambda-zip", {"warm": Warm(snapstart=True)}, {"weights": EFS}, "deploy.warm.snapstart", "EFS"),
         ("lambda-zip", {"warm": Warm(snapstart=True)}, {"weights": TMP, "weight_bytes": 10**9}, "deploy.warm.snapstart", "512 MB"),
+        ("lambda-zip", {"rollout": Rollout(bake_s=3e5, give_up_s=3e5)}, {}, "deploy.rollout.bake", "takes 10.4 days at least"),
         ("worker", {"warm": Warm(provisioned=1)}, {}, "deploy.warm.provisioned", "is Lambda's"),
         ("worker", {"worker": Worker(on="fargate")}, {"gpu": True}, "deploy.worker.on", "Fargate has no GPUs"),
         ("worker", {}, {"door": None}, "deploy.worker", "frontdoor.zip"),

@@ -30,6 +30,18 @@ def test_a_policy_follows_from_the_section() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("bake_d", "give_up_d", "expire_s", "look_s"),
+    [(0.01, 0.1, 86_400, 60), (1, 1, 345_600, 158), (3, 3, 590_400, 269)],
+)
+def test_a_rollout_of_days_outlives_its_bake(bake_d: float, give_up_d: float, expire_s: int, look_s: int) -> None:
+    rollout = Rollout(steps=(50, 100), bake_s=bake_d * 86_400, give_up_s=give_up_d * 86_400)
+    policy = settings.policy(service(deploy=section(rollout=rollout)))
+    assert policy is not None
+    assert (policy.expire_s, policy.look_s) == (expire_s, look_s)
+    assert 9 * expire_s / look_s < 25_000
+
+
 def test_cold_starts_are_judged_where_environments_are_kept() -> None:
     policy = settings.policy(service(deploy=section(warm=Warm(provisioned=2))))
     assert policy is not None

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from mlpack.core.yaml_positions import Place, PlacedError, Problem
 from mlpack.deploy.design.model import ephemeral_mb
+from mlpack.deploy.machines.rollout import MOST_S
 from mlpack.deploy.service import Service
 
 NAME_LETTERS = 48
@@ -28,6 +29,7 @@ def _problems(service: Service) -> Iterator[tuple[Place, str]]:
     yield from _of_worker(service)
     yield from _of_tables(service)
     yield from _of_flows(service)
+    yield from _of_rollout(service)
 
 
 def _of_names(service: Service) -> Iterator[tuple[Place, str]]:
@@ -107,3 +109,10 @@ def _of_flows(service: Service) -> Iterator[tuple[Place, str]]:
         yield ("retrain",), "ends with a rollout of mlpack's own, and rollout.codedeploy leaves that to CodeDeploy: take one out"
     if retrain.drift is not None and not str((package.log or {}).get("to", "")).startswith("s3://"):
         yield ("retrain", "when"), "drift is seen in logged inputs: add serve.log with `to: s3://...` to the recipe, and build"
+
+
+def _of_rollout(service: Service) -> Iterator[tuple[Place, str]]:
+    rollout = service.deploy.rollout
+    if rollout.codedeploy is None and (least := rollout.bake_s * (len(rollout.steps) - 1)) >= MOST_S:
+        days = f"{least / 86_400:.1f} days at least, and is rolled back after {MOST_S / 86_400:.1f}"
+        yield ("rollout", "bake"), f"a rollout of these steps takes {days}: a shorter bake, or fewer steps"

@@ -16,6 +16,8 @@ from mlpack.deploy.machines.asl import State, again, caught, failure, invoke, no
 
 LONGEST_S = 7 * 24 * 3600
 """A rollout that has not ended by then is ended by the dead man's rule."""
+MOST_S = LONGEST_S - 4 * 3600
+"""The controller's own end of it, before that."""
 ACTS = {"publish": "Publish", "warm": "Warm", "shift": "Shift", "finalise": "Finalise"}
 """Kinds of actions, and the states that have the controller do them."""
 _NOBODY_ELSES = ("publish", "warm")

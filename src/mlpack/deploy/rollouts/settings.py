@@ -19,9 +19,11 @@ from mlpack.deploy.graph.functions import Function
 from mlpack.deploy.graph.graph import Graph
 from mlpack.deploy.graph.machines import Machine
 from mlpack.deploy.graph.watching import CompositeAlarm
+from mlpack.deploy.machines.rollout import MOST_S
 from mlpack.deploy.service import Service
 from mlpack.deploy.watch.watched import is_brake
 from mlpack.errors import RecipeError
+from mlpack.recipe.deploy.section import Rollout
 from mlpack_control import Policy, PolicyError, Rule
 from mlpack_control.counting import LATE_S
 from mlpack_control.records import PACKAGE
@@ -30,6 +32,8 @@ FILE = "rollout.json"
 SLOW = 0.05
 """A promise of the 95th percentile: so many answers may be slower."""
 THROTTLED = 0.01
+LOOKS = 2200
+"""A state machine ends with its 25,000th event, and a look takes nine of them."""
 _MOST_BYTES = 1 << 20
 _DOUBT: Mapping[str, Literal["hold", "roll_back", "advance"]] = {"hold": "hold", "roll-back": "roll_back", "advance": "advance"}
 """As the recipe writes it, and as the controller does."""
@@ -51,10 +55,16 @@ def policy(service: Service) -> Policy | None:
         bake_s=(math.ceil(rollout.bake_s),) * (len(rollout.steps) - 1),
         give_up_s=math.ceil(rollout.give_up_s),
         on_doubt=_DOUBT[rollout.on_doubt],
-        expire_s=max(86400, 2 * math.ceil(rollout.give_up_s) * len(rollout.steps)),
+        expire_s=(expire_s := expiry_s(rollout)),
+        look_s=max(60, math.ceil(expire_s / LOOKS)),
         rules=tuple(rules),
         provisioned=service.deploy.warm.provisioned,
     )
+
+
+def expiry_s(rollout: Rollout) -> int:
+    """After which time a rollout without an end is rolled back: what its steps may take twice, while its machine still runs."""
+    return min(MOST_S, max(86_400, 2 * math.ceil(max(rollout.give_up_s, rollout.bake_s)) * len(rollout.steps)))
 
 
 def of_graph(service: Service, graph: Graph) -> dict[str, Any] | None:
