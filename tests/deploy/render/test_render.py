@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -10,7 +11,7 @@ from tests.support.deploy_graphs import endpoint, function, graph, graphs
 
 from mlpack.deploy.graph import endpoints, functions, machines, roles, stores, tasks, watching
 from mlpack.deploy.graph.values import Id, Joined, Node, Parameter, Ref
-from mlpack.deploy.render import cloudformation, parameters, policies, terraform, variables
+from mlpack.deploy.render import cloudformation, documents, parameters, policies, terraform, variables
 from mlpack.deploy.render.cfn.language import intrinsic
 
 GRAPHS = graphs()
@@ -137,6 +138,17 @@ def test_policies_say_who_and_why() -> None:
     assert role["Why"] == ["to sqs:ReceiveMessage"]
     assert role["PolicyDocument"]["Statement"][0]["Resource"] == ["${Work.Arn}"]
     assert roles.Role.__doc__
+
+
+def test_a_rest_api_is_of_the_openapi_that_aws_takes() -> None:
+    operation = {"operationId": "call", "requestBody": {"content": {}}, "responses": {"200": {"description": "", "content": {}}}}
+    schema = {"X": {"type": ["string", "null"]}}
+    document = {"openapi": "3.1.1", "info": {"title": "x", "version": "7"}, "paths": {"/": {"post": operation, "parameters": []}}}
+    api = next(node for node in GRAPHS["tenants"].nodes if isinstance(node, endpoints.RestApi))
+    body = documents.openapi(dataclasses.replace(api, document={**document, "components": {"schemas": schema}}))
+    assert (body["openapi"], body["info"]["version"], list(body["paths"]["/"])) == ("3.0.1", "7", ["post"])
+    assert body["paths"]["/"]["post"].keys() == {"responses", "security", "x-amazon-apigateway-integration"}
+    assert body["components"] == {"securitySchemes": {"caller": {"type": "apiKey", "name": "x-api-key", "in": "header"}}}
 
 
 def test_rest_deployment_is_made_anew_with_its_document() -> None:

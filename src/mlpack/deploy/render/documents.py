@@ -171,37 +171,36 @@ def names_replaced(formula: str, names: Mapping[str, str]) -> str:
     return re.sub(r"\b[a-z][A-Za-z0-9_]*\b(?!\()", lambda match: names.get(match[0], match[0]), formula)
 
 
+_METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "x-amazon-apigateway-any-method")
+
+
 def openapi(api: RestApi) -> dict[str, Any]:
-    """The document that a REST API is made from: the recipe's, with integration, key and authorization of each method."""
-    document = dict(api.document) or {"openapi": "3.0.1", "info": {"title": api.name, "version": "1"}, "paths": {}}
+    """The document that a REST API is made from: the paths and methods of the package's, with integration, key and authorization of
+    each. API Gateway takes OpenAPI 3.0.1 and refuses 3.1, so schemas and examples stay in openapi.json."""
     uri = Joined(("arn:", PARTITION, ":apigateway:", REGION, ":lambda:path/2015-03-31/functions/", Ref(api.alias), "/invocations"))
     method: dict[str, Any] = {
+        "responses": {"default": {"description": "what the package answers"}},
         "x-amazon-apigateway-integration": {
             "type": "aws_proxy",
             "httpMethod": "POST",
             "uri": uri,
             "passthroughBehavior": "when_no_match",
             "timeoutInMillis": api.timeout_ms,
-        }
+        },
     }
-    components = {key: value for key, value in dict(document.get("components", {})).items() if key != "securitySchemes"}
     scheme: dict[str, Any] | None = None
     if api.auth == "key":
         scheme = {"type": "apiKey", "name": "x-api-key", "in": "header"}
     elif api.auth == "iam":
         scheme = {"type": "apiKey", "name": "Authorization", "in": "header", "x-amazon-apigateway-authtype": "awsSigv4"}
     method["security"] = [] if scheme is None else [{"caller": []}]
-    if scheme is not None:
-        components["securitySchemes"] = {"caller": scheme}
-    paths = document.get("paths") or {"/{proxy+}": {"x-amazon-apigateway-any-method": {"responses": {}}}}
-    rest = {key: value for key, value in document.items() if key not in ("paths", "components", "servers", "security")}
-    rest["paths"] = {path: {name: _method(name, each, method) for name, each in item.items()} for path, item in paths.items()}
-    return rest | ({"components": components} if components else {})
-
-
-def _method(name: str, each: Any, method: Mapping[str, Any]) -> Any:
-    methods = {"get", "put", "post", "delete", "options", "head", "patch", "x-amazon-apigateway-any-method"}
-    return {**each, **method} if name in methods else each
+    paths = api.document.get("paths") or {"/{proxy+}": {"x-amazon-apigateway-any-method": {}}}
+    return {
+        "openapi": "3.0.1",
+        "info": {"title": api.name, "version": str(api.document.get("info", {}).get("version", "1"))},
+        "paths": {path: {name: method for name in item if name in _METHODS} for path, item in paths.items()},
+        **({"components": {"securitySchemes": {"caller": scheme}}} if scheme is not None else {}),
+    }
 
 
 def build_commands(build: Build) -> dict[str, Any]:
