@@ -277,6 +277,7 @@ def tenants() -> tuple[Node, ...]:
         *function("Open", reserved=10),
         FunctionUrl(id=i("Url"), alias=i("OpenLive"), auth="iam", streaming=True, cors={"origins": ["*"]}),
         Permission(id=i("UrlMay"), alias=i("OpenLive"), service="*", source="", function_url="AWS_IAM"),
+        Permission(id=i("UrlMayInvoke"), alias=i("OpenLive"), service="*", source="", by_url=True),
         Provisioned(id=i("Kept"), alias=i("OpenLive"), count=1),
     )  # fmt: skip
 

@@ -27,3 +27,14 @@ def test_a_topology_is_sound_and_the_same_twice(name: str) -> None:
             twin = other.parts[part.id]
             for fact in {*part.facts, *twin.facts} - of_one_language(part.kind):
                 assert part[fact] == twin[fact], part.key(fact)
+
+
+def test_an_open_address_takes_two_rights() -> None:
+    graph = design(TOPOLOGIES["function-url"])
+    template, configuration = cloudformation(graph), json.loads(json.dumps(terraform(graph)))
+    del template["Resources"]["EndpointMayInvoke"]["Properties"]["InvokedViaFunctionUrl"]
+    stack = configuration["resource"]["aws_cloudformation_stack"]["EndpointMayInvoke"]
+    assert json.loads(stack["template_body"])["Resources"]["EndpointMayInvoke"]["Properties"]["InvokedViaFunctionUrl"] is True
+    del configuration["resource"]["aws_cloudformation_stack"]
+    for facts in (of_cloudformation("f", template), of_terraform("f", configuration)):
+        assert any("takes lambda:InvokeFunction, too" in str(each) for each in findings(facts))

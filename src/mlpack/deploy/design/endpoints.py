@@ -97,8 +97,8 @@ def _rest_api(service: Service, alias: Id, throttle: Throttle) -> tuple[Node, ..
 
 def _url(service: Service, alias: Id) -> tuple[Node, ...]:
     if auth_of(service) == "none":
-        open_ = _may(alias, "*", "", function_url="NONE")
-        return (graph.FunctionUrl(id=ENDPOINT, alias=alias, auth="none"), open_)
+        by_url = Permission(id=Id("EndpointMayInvoke"), alias=alias, service="*", source="", by_url=True)
+        return (graph.FunctionUrl(id=ENDPOINT, alias=alias, auth="none"), _may(alias, "*", "", function_url="NONE"), by_url)
     return (graph.FunctionUrl(id=ENDPOINT, alias=alias, auth="iam"),)
 
 

@@ -77,9 +77,11 @@ class Provisioned(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permission(Node):
-    """That a service may invoke an alias (never the bare function)."""
+    """That a service may invoke an alias (never the bare function). `by_url`: only through the function's address, which takes this
+    right beside that of `function_url`."""
 
     alias: Id
     service: str
     source: Value
     function_url: Literal["AWS_IAM", "NONE"] | None = None
+    by_url: bool = False

@@ -123,6 +123,8 @@ def of_cloudformation(file: str, template: Mapping[str, Any]) -> Facts:
 def of_terraform(file: str, document: Mapping[str, Any]) -> Facts:
     """The facts of a Terraform configuration in its JSON form."""
     written = {kind: each for kind, each in mapping(document.get("resource")).items() if isinstance(each, Mapping)}
+    if rights := _of_stacks(written):
+        written |= {"aws_lambda_permission": {**written.get("aws_lambda_permission", {}), **rights}}
     kinds = {name: _TF[kind] for kind, each in written.items() if kind in _TF for name in each}
     plain = {
         "data.aws_caller_identity.current.account_id": "<account>",
@@ -150,8 +152,22 @@ def of_terraform(file: str, document: Mapping[str, Any]) -> Facts:
             parts[name] = Part(name, _TF[kind], f"resource.{kind}.{name}", paths, formed(facts))
     default = _at(document, "provider.aws.default_tags.tags")
     tags = {"": default if isinstance(default, Mapping) else {}}
-    unknown = tuple(name for kind, each in written.items() if kind not in _TF for name in each)
+    unknown = tuple(name for kind, each in written.items() if kind not in _TF for name in each if name not in rights)
     return Facts(file, parts, tags, unknown, document)
+
+
+def _of_stacks(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Rights that stand in stacks of CloudFormation's, as the provider would write them."""
+    rights = {}
+    for name, stack in mapping(written.get("aws_cloudformation_stack")).items():
+        try:
+            right = mapping(json.loads(stack["template_body"])["Resources"][name])
+        except (KeyError, TypeError, ValueError):
+            continue
+        if right.get("Type") == "AWS::Lambda::Permission":
+            row = TABLE["permission"][2].values()
+            rights[name] = {tf.rstrip("@"): mapping(right.get("Properties")).get(cfn.rstrip("@")) for cfn, tf in row if cfn and tf}
+    return rights
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -61,6 +61,7 @@ permission = Lambda::Permission aws_lambda_permission
     source = SourceArn source_arn
     account = SourceAccount source_account
     url = FunctionUrlAuthType function_url_auth_type
+    by url = InvokedViaFunctionUrl invoked_via_function_url
 machine = StepFunctions::StateMachine aws_sfn_state_machine
     name = StateMachineName name
     type = StateMachineType type

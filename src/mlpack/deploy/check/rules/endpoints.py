@@ -109,6 +109,9 @@ def url(facts: Facts) -> Iterator[Finding]:
             continue
         if not any(each["url"] == "NONE" for each in facts.of("permission")):
             yield said(facts, part, "auth", "is open, and nothing lets anybody invoke it: every request would be refused")
+        elif not any(each["by url"] is True for each in facts.of("permission")):
+            why = "an address takes lambda:InvokeFunction, too (InvokedViaFunctionUrl): every request would be refused"
+            yield said(facts, part, "auth", why)
 
 
 def balancer(facts: Facts) -> Iterator[Finding]:

@@ -140,7 +140,7 @@ def invokers(facts: Facts) -> Iterator[Finding]:
     for part in facts.of("permission"):
         if part["alias"] is None:
             yield said(facts, part, "alias", "names no alias: a rollout would not reach who is allowed")
-        if not part["source"] and not part["account"] and part["url"] is None:
+        if not part["source"] and not part["account"] and part["url"] is None and part["by url"] is not True:
             yield said(facts, part, "source", f"lets {part['principal']} of any account invoke: name the source")
         if part["action"] == "lambda:*":
             yield said(facts, part, "action", "lets a service do everything with the function")

@@ -127,9 +127,10 @@ def permission(node: Permission, to: Formation) -> Resources:
         "FunctionName": to.value(Ref(node.alias)),
         "Action": "lambda:InvokeFunctionUrl" if node.function_url else "lambda:InvokeFunction",
         "Principal": node.service,
-        "SourceArn": None if source is None or balancer or node.function_url else to.value(source),
+        "SourceArn": None if source is None or balancer or node.function_url or node.by_url else to.value(source),
         "SourceAccount": {"Ref": "AWS::AccountId"} if balancer or node.service == "s3.amazonaws.com" else None,
         "FunctionUrlAuthType": node.function_url,
+        "InvokedViaFunctionUrl": node.by_url or None,
     }
     return {node.id: resource("Lambda::Permission", properties)}
 

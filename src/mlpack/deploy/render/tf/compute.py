@@ -9,7 +9,7 @@ from mlpack.deploy.graph.machines import Build, Machine, Rule, Schedule
 from mlpack.deploy.graph.roles import Logs, Role
 from mlpack.deploy.graph.values import Joined, Ref
 from mlpack.deploy.render import documents
-from mlpack.deploy.render.tf.language import Resources, Terraform, resource
+from mlpack.deploy.render.tf.language import Resources, Terraform, plain_json, resource
 from mlpack.deploy.render.values import policy_of
 
 
@@ -118,6 +118,8 @@ def permission(node: Permission, to: Terraform) -> Resources:
     assert isinstance(owner, Alias)
     source = documents.source_arn(to.graph, node.source)
     balancer = node.service == "elasticloadbalancing.amazonaws.com"
+    if node.by_url:
+        return _by_url(node, to)
     arguments = {
         "function_name": to.value(Ref(owner.function, "name")),
         "qualifier": f"${{aws_lambda_alias.{owner.id}.name}}",
@@ -128,6 +130,20 @@ def permission(node: Permission, to: Terraform) -> Resources:
         "function_url_auth_type": node.function_url,
     }
     return {("aws_lambda_permission", node.id): resource(arguments)}
+
+
+def _by_url(node: Permission, to: Terraform) -> Resources:
+    """The right to invoke through an address. The provider has no such argument, and without it anybody could Invoke: so a stack of
+    CloudFormation's with this one resource."""
+    right = {
+        "FunctionName": to.value(Ref(node.alias)),
+        "Action": "lambda:InvokeFunction",
+        "Principal": node.service,
+        "InvokedViaFunctionUrl": True,
+    }
+    template = {"Resources": {node.id: {"Type": "AWS::Lambda::Permission", "Properties": right}}}
+    name = "".join(letter if letter.isalnum() else "-" for letter in f"{to.graph.name}-{to.graph.environment}-address")
+    return {("aws_cloudformation_stack", node.id): resource({"name": name, "template_body": plain_json(template)})}
 
 
 def machine(node: Machine, to: Terraform) -> Resources:
