@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.runtime.batches_of_items import Echo, Killed, Mortal, cut, described, manifest, results, runner
+from tests.support.runtime.workers import until
 
 from mlpack_runtime.batch import jobs
 from mlpack_runtime.batch.errors import BatchError
@@ -305,31 +306,34 @@ def test_a_claim_is_a_runners_until_its_time_is_over(folder: LocalFolder, tmp_pa
 def test_a_part_stays_a_runners_while_an_item_takes_long(tmp_path: Path, folder: LocalFolder, careful: bool) -> None:
     """Another would take it, answer the same items, and after some such turns list the first one as the death of runners."""
     (part, *_) = cut(manifest(tmp_path / "m.jsonl", lines()), 100)
+    place = Place(folder)
     held, answers = threading.Event(), threading.Event()
 
     class Slow(Echo):
         def message(self, headers: Any, body: bytes, request_id: str, metrics: Any) -> Any:
             held.set()
-            assert answers.wait(20)
+            assert answers.wait(60)
             return super().message(headers, body, request_id, metrics)
 
     if careful:
         for at in range(3):
-            dead = Claims(folder, 60)
+            dead = place.claims()
             assert dead.take(part), at
             dead.deaths(part, 0)
             dead.leave(part, 0)
     one = runner(folder, manifest(tmp_path / "m.jsonl", lines()), Slow(), threads=2, part=100)
-    one._claims = Claims(folder, 0.3)
+    one._claims = place.claims()
+    one._claims.pause_s = 0.01
     thread = threading.Thread(target=one.run)
     thread.start()
-    assert held.wait(10)
+    assert held.wait(60)
     tries = []
     for _ in range(10):
-        threading.Event().wait(0.1)
-        tries.append(Claims(folder, 0.3).take(part))
+        place.now_s += 25
+        until(lambda: place.now_s in place._written.values(), "it says that it is at work still")
+        tries.append(place.claims().take(part))
     answers.set()
-    thread.join(20)
+    thread.join(60)
     assert tries == [False] * 10
     check(tmp_path / "out")
 

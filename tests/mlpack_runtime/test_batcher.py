@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic, process_time, sleep
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -144,17 +144,28 @@ def test_joining_a_batch_that_waits_wakes_nobody() -> None:
     assert len(looks) <= 3  # for the first, when the batch is full, and once where a thread of its own came late
 
 
+class Turned:
+    """A clock that moves when it is turned."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
 def test_failures_open_the_breaker_and_our_own_probe_closes_it() -> None:
-    device = Device()
-    with running(device, sample=call(7), breaker=Breaker(failures=2, cooldown_s=0.2)) as batcher:
+    device, clock = Device(), Turned()
+    with running(device, sample=call(7), breaker=Breaker(failures=2, cooldown_s=0.02, clock=clock)) as batcher:
         device.fails = [BackendError("out of memory", "device"), ZeroDivisionError("a bug"), BackendError("still", "device")]
         assert [outcome(lambda: batcher.submit([call(1)]).wait(ROWS)) for _ in range(2)] == ["device", "device"]
         assert not batcher.breaker.closed
         assert outcome(lambda: batcher.submit([call(1)]).wait(ROWS)) == "device"  # at once: the device was not asked
         assert len(device.fails) == 1
-        for _ in range(500):
+        for _ in range(2000):
             if batcher.breaker.closed:
                 break
+            clock.now_s += 1
             threading.Event().wait(0.02)
         assert outcome(lambda: batcher.submit([call(1)]).wait(ROWS)) == [2]
         assert device.sizes == [1, 1]  # the second probe, and the call
@@ -206,7 +217,7 @@ def test_a_batch_is_never_the_probe() -> None:
         device.gate.set()
         for job in (first, *jobs):
             outcome(lambda job=job: job.wait(ROWS))
-        for _ in range(500):
+        for _ in range(2000):
             if batcher.breaker.closed:
                 break
             threading.Event().wait(0.02)
@@ -363,28 +374,34 @@ def test_the_device_is_tried_again_by_whoever_is_left() -> None:
         batchers.add("other", other)
         assert outcome(lambda: one.submit([call(1)]).wait(ROWS)) == "device"
         batchers.remove("one")
-        until_s = monotonic() + 5
+        until_s = monotonic() + 60
         while not breaker.closed and monotonic() < until_s:
             sleep(0.01)
         assert breaker.closed
         assert outcome(lambda: other.submit([call(1)]).wait(ROWS)) == [2]
 
 
-def test_who_does_not_try_the_device_waits_for_who_does() -> None:
-    breaker, device = Breaker(1, cooldown_s=0.05), Device()
+def test_who_does_not_try_the_device_waits_for_who_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, looks = Turned(), list[bool]()
+    breaker, device = Breaker(1, cooldown_s=0.02, clock=clock), Device()
+    monkeypatch.setattr(batcher_module, "_LOOK_S", 60.0)
+    admit = breaker.admit
+    monkeypatch.setattr(breaker, "admit", lambda: (looks.append(admit()), looks[-1])[1])
     device.fails = [BackendError("gone", "device")]
     with running(device, breaker=breaker, sample=call(1)) as one, running(Device(), breaker=breaker) as other:
         assert outcome(lambda: one.submit([call(1)]).wait(ROWS)) == "device"
         device.gate.clear()
         device.entered.clear()
-        assert device.entered.wait(5)  # the probe is under way
+        clock.now_s += 1
+        assert device.entered.wait(30)  # the probe is under way
         other.look()
-        sleep(0.1)
-        began = process_time()
-        sleep(0.3)
-        assert process_time() - began < 0.1
+        until_s = monotonic() + 60
+        while False not in looks and monotonic() < until_s:
+            sleep(0.01)
+        sleep(0.2)
+        assert looks == [True, False]  # it looked once, and waits
         device.gate.set()
-        until_s = monotonic() + 5
+        until_s = monotonic() + 60
         while not breaker.closed and monotonic() < until_s:
             sleep(0.01)
         assert outcome(lambda: other.submit([call(1)]).wait(ROWS)) == [2]

@@ -17,12 +17,13 @@ import venv
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.support.engine_library import engine_library
 from tests.support.runtime.engine_packages import engine_package
-from tests.support.runtime.workers import add_botocore
+from tests.support.runtime.workers import add_botocore, until
 from tests.support.services.aws_server import REGION, AwsServer, Fault
 
 import mlpack_runtime
@@ -297,9 +298,8 @@ def test_a_holder_that_hangs_is_overtaken(places: dict[str, str]) -> None:
     hung = Lease(places["MLPACK_LEASES"], "engine/k", lease_s=0.4, heartbeat_s=0.1, most_s=0.3)
     assert hung.take()
     with hung:
-        time.sleep(1.2)
-        assert hung.lost
-        assert Lease(places["MLPACK_LEASES"], "engine/k").take()
+        until(lambda: hung.lost, "it knows that its time is over")
+        until(Lease(places["MLPACK_LEASES"], "engine/k").take, "another may take it")
 
 
 def test_a_builder_that_hangs_is_ended_and_the_lease_given_back(
@@ -315,12 +315,20 @@ def test_a_builder_that_hangs_is_ended_and_the_lease_given_back(
     assert client(aws, "dynamodb").scan(TableName="leases")["Items"] == []
 
 
-def test_lease_is_one_at_a_time_and_ends_when_its_holder_dies(places: dict[str, str]) -> None:
-    dead = Lease(places["MLPACK_LEASES"], "engine/k", lease_s=0.4)
+def turned(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The time that leases tell each other, which moves where the test moves it: `now_s`."""
+    clock = SimpleNamespace(now_s=1_800_000_000.0)
+    monkeypatch.setattr(engine_lease, "time", SimpleNamespace(time=lambda: clock.now_s, monotonic=time.monotonic))
+    return clock
+
+
+def test_lease_is_one_at_a_time_and_ends_when_its_holder_dies(places: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = turned(monkeypatch)
+    dead = Lease(places["MLPACK_LEASES"], "engine/k", lease_s=60)
     other = Lease(places["MLPACK_LEASES"], "engine/k")
     assert dead.take()
     assert not other.take()
-    time.sleep(0.5)
+    clock.now_s += 61
     assert other.take()
     assert not dead.renew()
     assert dead.lost
@@ -329,11 +337,16 @@ def test_lease_is_one_at_a_time_and_ends_when_its_holder_dies(places: dict[str, 
     assert dead.take()  # given back
 
 
-def test_a_heartbeat_keeps_a_lease_past_its_expiry(places: dict[str, str]) -> None:
-    held = Lease(places["MLPACK_LEASES"], "engine/k", lease_s=0.6, heartbeat_s=0.1)
+def test_a_heartbeat_keeps_a_lease_past_its_expiry(aws: AwsServer, places: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = turned(monkeypatch)
+    held = Lease(places["MLPACK_LEASES"], "engine/k", lease_s=60, heartbeat_s=0.02)
     assert held.take()
+    table = client(aws, "dynamodb")
     with held:
-        time.sleep(1.0)
+        for _ in range(2):
+            clock.now_s += 50
+            expires = f"{clock.now_s + 60:.3f}"
+            until(lambda: float(table.scan(TableName="leases")["Items"][0]["expires"]["N"]) == float(expires), "a heartbeat")  # noqa: B023
         assert not Lease(places["MLPACK_LEASES"], "engine/k").take()
         assert not held.lost
 

@@ -105,7 +105,9 @@ def test_a_body_that_comes_after_its_deadline_is_not_run(server: Server) -> None
     server.service = open_service()
     body = b'{"text": "cat"}'
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
-        client.sendall(f"POST / HTTP/1.1\r\nHost: x\r\nX-Deadline-Ms: 50\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        head = f"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nX-Deadline-Ms: 50\r\nContent-Length: {len(body)}\r\n\r\n"
+        client.sendall(head.encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 100")  # the head is there, and its time runs
         time.sleep(0.1)
         client.sendall(body)
         answer = http.client.HTTPResponse(client)

@@ -57,14 +57,14 @@ def test_a_delivery_says_what_the_message_says(place: Place, queue: Queue) -> No
 def test_what_is_held_stays_ours_and_what_is_not_comes_back(place: Place, queue: Queue) -> None:
     for number in range(12):
         place.send({}, request_id=str(number))
+    queue.visibility_s = 5
     taken = [*queue.receive(10, 0), *queue.receive(10, 0)]
     keeper = Keeper(queue, pytest.fail)
     keeper.hold(taken[:11])
-    until_s = time.monotonic() + 3
-    while time.monotonic() < until_s:
-        keeper.beat()
-        time.sleep(0.2)
-    (back,) = queue.receive(10, 0)
+    queue.visibility_s = 60  # what a beat asks for, so that a machine may be slow between two
+    keeper.beat()
+    (back,) = until(lambda: queue.receive(10, 0), "the one that is not held comes back")
+    assert queue.receive(10, 0) == []
     assert (back.message_id, back.receives) == (taken[11].message_id, 2)
     assert all(keeper.drop(delivery) for delivery in taken[:11])
     assert not keeper.drop(taken[0])
@@ -219,7 +219,7 @@ def test_a_queue_that_hangs_does_not_hold_up_the_end(place: Place, queue: Queue)
     deleter.add(delivery)
     began_s = time.monotonic()
     deleter.stop(began_s + 0.5)
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 30  # the queue would hang for an hour
     assert said == []
     place.aws.reset()
     deleter.thread.join(60)

@@ -269,7 +269,7 @@ def test_a_queue_that_hangs_does_not_hold_up_the_end(root: Path, place: Place) -
     until(lambda: [one for one in place.aws.log("sqs") if one.operation == "DeleteMessageBatch"], "its deletion is asked for")
     began_s = time.monotonic()
     assert worker.end() == 0
-    assert time.monotonic() - began_s < 30  # 5 s, on a machine that is not busy
+    assert time.monotonic() - began_s < 60  # the queue would hang for an hour
     place.aws.plan()
     assert worker.said("ended")[0]["given_back"] == 1
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MEMORY = {"memory_bytes": 1 << 20, "ttl_s": 3600}
-TABLE = MEMORY | {"table": "predictions", "deadline_ms": 2000}
+TABLE = MEMORY | {"table": "predictions", "deadline_ms": 60_000}
 PLAIN = {"inputs": {"pixels": [[1, 2, 3, 4]], "marks": [4]}}
 PROTOCOL = {
     "inputs": [
@@ -117,7 +117,7 @@ def test_a_tables_fault_fails_no_request(packaged: Callable[..., Packaged], tabl
     aws.clear_log()
     reply, line = one.ask({"inputs": {"pixels": [[8, 2, 3, 4]], "marks": [4]}})  # the table rests after three failures
     assert (reply.status, line["cache_hits"]) == (200, 0)
-    assert line["stages_ms"]["cache"] < 50
+    assert aws.log("dynamodb") == []
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ FEATURES: dict[str, Any] = {
     "key": ["customer"],
     "columns": {"pixels": ["a", "b", "c", "d"], "marks": ["visits"]},
     "defaults": {"a": 0.5, "b": 0.5, "c": 0.5, "d": 0.5, "visits": 1},
-    "deadline_ms": 5000,
+    "deadline_ms": 60_000,
 }
 ITEM = {"customer": {"S": "7"}, "a": {"N": "1"}, "b": {"N": "2.5"}, "c": {"N": "-3"}, "d": {"BOOL": True}, "visits": {"N": "4"}}
 
