@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -38,3 +39,20 @@ def test_an_open_address_takes_two_rights() -> None:
     del configuration["resource"]["aws_cloudformation_stack"]
     for facts in (of_cloudformation("f", template), of_terraform("f", configuration)):
         assert any("takes lambda:InvokeFunction, too" in str(each) for each in findings(facts))
+
+
+@pytest.mark.parametrize("name", ["http-api", "http-api-jwt", "rest-tenants"])
+def test_preflights_reach_a_package_with_cors(name: str) -> None:
+    service = TOPOLOGIES[name]
+    graph = design(
+        dataclasses.replace(service, package=dataclasses.replace(service.package, cors={"origins": ["https://a.example"]}))
+    )
+    one = of_cloudformation("f", json.loads(json.dumps(cloudformation(graph))))
+    other = of_terraform("f", json.loads(json.dumps(terraform(graph))))
+    for facts in (one, other):
+        assert [str(each) for each in findings(facts)] == []
+        asked = {str(part["key"]): part["auth"] for part in facts.of("route")}
+        bodies = [part["body"]["paths"].values() for part in facts.of("rest")]
+        assert all(auth == "NONE" for key, auth in asked.items() if key.startswith("OPTIONS"))
+        assert len([key for key in asked if key.startswith("OPTIONS")]) == (0 if bodies else 2)
+        assert all(item["options"]["security"] == [] for paths in bodies for item in paths)

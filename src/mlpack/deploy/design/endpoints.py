@@ -19,6 +19,8 @@ from mlpack.recipe.deploy.section import Jwt
 ENDPOINT = Id("Endpoint")
 EVERYTHING = (Route(method="ANY", path="/"), Route(method="ANY", path="/{proxy+}"))
 """The package answers all paths, and 404 itself."""
+PREFLIGHTS = tuple(Route(method="OPTIONS", path=route.path) for route in EVERYTHING)
+"""Where the package has `serve.cors`, it answers browsers before they send credentials."""
 _HTTP_MS, _REST_MS = 30_000, 29_000
 SUBNETS = Parameter("Subnets", "subnets of at least two zones, in which it runs", kind="texts")
 VPC = Parameter("Vpc", "the network of these subnets")
@@ -62,7 +64,7 @@ def _http_api(service: Service, alias: Id, throttle: Throttle) -> tuple[Node, ..
             name=service.stack,
             alias=alias,
             auth=auth_of(service),
-            routes=EVERYTHING,
+            routes=(*EVERYTHING, *(PREFLIGHTS if service.package.cors and auth_of(service) != "none" else ())),
             throttle=throttle,
             timeout_ms=_HTTP_MS,
             logs=Id(f"{ENDPOINT}Logs"),
@@ -90,6 +92,7 @@ def _rest_api(service: Service, alias: Id, throttle: Throttle) -> tuple[Node, ..
             logs=Id(f"{ENDPOINT}Logs"),
             tenants=tenants,
             document=service.package.document,
+            preflights=bool(service.package.cors),
         ),
         _may(alias, "apigateway.amazonaws.com", Joined((Ref(ENDPOINT, "execution_arn"), "/*"))),
     )

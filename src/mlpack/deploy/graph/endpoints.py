@@ -31,7 +31,8 @@ Auth = Literal["iam", "key", "none"] | Jwt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A request's method and path (`POST /v2/models/{name}/infer`, `ANY /{proxy+}`)."""
+    """A request's method and path (`POST /v2/models/{name}/infer`, `ANY /{proxy+}`). `OPTIONS` is open to anybody: a browser's
+    preflight carries no credentials."""
 
     method: str
     path: str
@@ -73,6 +74,8 @@ class RestApi(Node):
     tenants: tuple[Tenant, ...] = ()
     document: Mapping[str, Any] = field(default_factory=dict)
     """The OpenAPI document without integrations."""
+    preflights: bool = False
+    """Whether browsers' preflights reach the package, without credentials."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

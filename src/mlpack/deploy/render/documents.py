@@ -194,11 +194,12 @@ def openapi(api: RestApi) -> dict[str, Any]:
     elif api.auth == "iam":
         scheme = {"type": "apiKey", "name": "Authorization", "in": "header", "x-amazon-apigateway-authtype": "awsSigv4"}
     method["security"] = [] if scheme is None else [{"caller": []}]
+    open_ = {"options": {**method, "security": []}} if api.preflights else {}
     paths = api.document.get("paths") or {"/{proxy+}": {"x-amazon-apigateway-any-method": {}}}
     return {
         "openapi": "3.0.1",
         "info": {"title": api.name, "version": str(api.document.get("info", {}).get("version", "1"))},
-        "paths": {path: {name: method for name in item if name in _METHODS} for path, item in paths.items()},
+        "paths": {path: {name: method for name in item if name in _METHODS} | open_ for path, item in paths.items()},
         **({"components": {"securitySchemes": {"caller": scheme}}} if scheme is not None else {}),
     }
 

@@ -57,8 +57,10 @@ def http_api(node: HttpApi, to: Formation) -> Resources:
     for number, route in enumerate(node.routes, 1):
         key = "$default" if route.path == "$default" else f"{route.method} {route.path}"
         target = {"Fn::Sub": f"integrations/${{{node.id}Integration}}"}
+        own_rights = {"AuthorizationType": "NONE"} if route.method == "OPTIONS" else rights
         result[f"{node.id}Route{number}"] = resource(
-            "ApiGatewayV2::Route", {"ApiId": api, "RouteKey": key, "Target": target, **rights}
+            "ApiGatewayV2::Route",
+            {"ApiId": api, "RouteKey": key, "Target": target, **own_rights},
         )
     return result
 

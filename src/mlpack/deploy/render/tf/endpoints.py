@@ -56,7 +56,8 @@ def http_api(node: HttpApi, to: Terraform) -> Resources:
     for number, route in enumerate(node.routes, 1):
         key = "$default" if route.path == "$default" else f"{route.method} {route.path}"
         target = f"integrations/${{aws_apigatewayv2_integration.{node.id}Integration.id}}"
-        arguments = {"api_id": api, "route_key": to.literal(key), "target": target, **rights}
+        own_rights = {"authorization_type": "NONE"} if route.method == "OPTIONS" else rights
+        arguments = {"api_id": api, "route_key": to.literal(key), "target": target, **own_rights}
         result["aws_apigatewayv2_route", f"{node.id}Route{number}"] = resource(arguments)
     return result
 
