@@ -60,6 +60,7 @@ def test_what_is_no_window_is_told(text: object) -> None:
         ("weekly fri 23:05", "cron(5 23 ? * FRI *)", "UTC"),
         ("monthly", "cron(0 2 1 * ? *)", "UTC"),
         ("rate(12 hours)", "rate(12 hours)", "UTC"),
+        ("cron(0/120 8,20-23/2 L * ? 2026-2030)", "cron(0/120 8,20-23/2 L * ? 2026-2030)", "UTC"),
         ("cron(0 12 ? * MON-FRI *) Europe/Berlin", "cron(0 12 ? * MON-FRI *)", "Europe/Berlin"),
     ],
 )
@@ -69,7 +70,25 @@ def test_schedules_are_written_as_aws_reads_them(text: str, expression: str, tim
 
 @pytest.mark.parametrize(
     "text",
-    ["never", "daily 25:00", "daily mon 02:00", "weekly xyz", "cron(1 2 3)", "rate(0 days)", "rate(x)", 5, None, "daily 1:99"],
+    [
+        "never",
+        "daily 25:00",
+        "daily mon 02:00",
+        "weekly xyz",
+        "cron(1 2 3)",
+        "rate(0 days)",
+        "rate(x)",
+        5,
+        None,
+        "daily 1:99",
+        "rate(1 minutes)",
+        "rate(2 hour)",
+        "cron(99 2 * * ? *)",
+        "cron(0 24 * * ? *)",
+        "cron(0 2 * * * *)",
+        "cron(0 2 ? * ? *)",
+        "cron(0 2 32 * ? *)",
+    ],
 )
 def test_what_is_no_schedule_is_told(text: object) -> None:
     with pytest.raises(ValueError):

@@ -17,6 +17,7 @@ _ZONE = r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}"
 _WINDOW = re.compile(rf"\s*(?:([a-z]{{3}})(?:-([a-z]{{3}}))?\s+)?([0-9]{{1,2}})-([0-9]{{1,2}})(?:\s+({_ZONE}))?\s*")
 _NAMED = re.compile(rf"\s*(hourly|daily|weekly|monthly)(?:\s+([a-z]{{3}}))?(?:\s+([0-9]{{1,2}}):([0-9]{{2}}))?(?:\s+({_ZONE}))?\s*")
 _RAW = re.compile(rf"\s*((?:cron|rate)\([A-Za-z0-9 ,*?/#-]{{1,100}}\))(?:\s+({_ZONE}))?\s*")
+_RATE = r"rate\((1 (minute|hour|day)|([2-9]|[1-9][0-9]+) (minutes|hours|days))\)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +84,10 @@ def parse_schedule(value: object) -> Schedule:
         expression = raw[1]
         if expression.startswith("cron") and len(expression[5:-1].split()) != 6:
             raise ValueError(f"{quoted(expression)}: cron has six fields: minutes hours day month weekday year")
-        if expression.startswith("rate") and not re.fullmatch(r"rate\([1-9][0-9]* (minute|hour|day)s?\)", expression):
-            raise ValueError(f"{quoted(expression)}: rate is a number and minutes, hours or days, such as rate(12 hours)")
+        if expression.startswith("cron"):
+            _cron(expression)
+        if expression.startswith("rate") and not re.fullmatch(_RATE, expression):
+            raise ValueError(f"{quoted(expression)}: rate is a number and its unit, such as rate(1 hour) or rate(12 hours)")
         return Schedule(expression=expression, timezone=_zone(raw[2]))
     match = _NAMED.fullmatch(text)
     if match is None:
@@ -103,6 +106,16 @@ def parse_schedule(value: object) -> Schedule:
         "monthly": f"{minute} {hour} 1 * ? *",
     }[word]
     return Schedule(expression=f"cron({fields})", timezone=_zone(match[5]))
+
+
+def _cron(expression: str) -> None:
+    """ValueError for what EventBridge takes for no cron: numbers that no clock shows, or days in both ways or in none."""
+    minutes, hours, day, _, weekday, _ = expression[5:-1].split()
+    if (day == "?") == (weekday == "?"):
+        raise ValueError(f"{quoted(expression)}: one of day and weekday is ?, and the other says when")
+    for name, field, most in (("minutes", minutes, 59), ("hours", hours, 23), ("day", day, 31)):
+        if any(int(number) > most for number in re.findall(r"(?<!/)\b[0-9]+", field)):
+            raise ValueError(f"{quoted(expression)}: {field} are no {name}: at most {most}")
 
 
 def _zone(name: str | None) -> str:
