@@ -10,6 +10,7 @@ from tests.support.topologies import PROGRAMS, topologies
 
 from mlpack.deploy import grants, render
 from mlpack.deploy.design import design
+from mlpack.deploy.design.endpoints import balancer_name
 from mlpack.deploy.graph.endpoints import FunctionUrl, HttpApi, LoadBalancer, RestApi
 from mlpack.deploy.graph.functions import Alias, Function, Permission
 from mlpack.deploy.graph.graph import Graph
@@ -66,3 +67,11 @@ def test_each_kind_of_endpoint_is_there() -> None:
     for kind in kinds.values():
         assert not GRAPHS["no-endpoint"].of(kind)
     assert len(GRAPHS["rest-tenants"].of(RestApi)[0].tenants) == 2
+
+
+def test_load_balancers_have_names_of_their_own() -> None:
+    stacks = ["a" * 30 + "-prod", "a" * 30 + "-preprod", "internal-model-prod", "model-prod", "b" * 22 + "-" + "c" * 20]
+    names = [balancer_name(stack) for stack in stacks]
+    assert len(set(names)) == len(stacks)
+    assert all(len(name) <= 32 and not name.startswith("internal-") and "--" not in name for name in names)
+    assert names[3] == "model-prod"

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlpack.core import digest
 from mlpack.deploy.design.model import rate
-from mlpack.deploy.design.parts import logs, named
+from mlpack.deploy.design.parts import logs
 from mlpack.deploy.graph import endpoints as graph
 from mlpack.deploy.graph.endpoints import Auth, Route, Throttle
 from mlpack.deploy.graph.functions import Permission
@@ -22,6 +23,7 @@ EVERYTHING = (Route(method="ANY", path="/"), Route(method="ANY", path="/{proxy+}
 PREFLIGHTS = tuple(Route(method="OPTIONS", path=route.path) for route in EVERYTHING)
 """Where the package has `serve.cors`, it answers browsers before they send credentials."""
 _HTTP_MS, _REST_MS = 30_000, 29_000
+_BALANCER_LETTERS = 32
 SUBNETS = Parameter("Subnets", "subnets of at least two zones, in which it runs", kind="texts")
 VPC = Parameter("Vpc", "the network of these subnets")
 
@@ -119,7 +121,7 @@ def balancer(service: Service, target: Id, other: Id | None = None) -> tuple[Nod
         callers(service),
         graph.LoadBalancer(
             id=ENDPOINT,
-            name=named(service, "")[:32].rstrip("-"),
+            name=balancer_name(service.stack),
             subnets=SUBNETS,
             vpc=VPC,
             certificate=Parameter("Certificate", "the ARN of the certificate for the load balancer's name"),
@@ -129,6 +131,13 @@ def balancer(service: Service, target: Id, other: Id | None = None) -> tuple[Nod
             security_group=Id("Callers"),
         ),
     )
+
+
+def balancer_name(stack: str) -> str:
+    """A stack's name as a load balancer takes it: 32 letters, and no `internal-` at their begin. Each stack has its own."""
+    if len(stack) <= _BALANCER_LETTERS and not stack.startswith("internal-"):
+        return stack
+    return f"{stack.removeprefix('internal-')[: _BALANCER_LETTERS - 9].rstrip('-')}-{digest.of_bytes(stack.encode()).hex[:8]}"
 
 
 def _balanced_alias(service: Service, alias: Id) -> tuple[Node, ...]:
