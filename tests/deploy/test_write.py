@@ -126,3 +126,5 @@ def test_a_file_in_the_place_of_the_directory(made: dict[str, bytes], tmp_path: 
     (tmp_path / "out").write_text("x")
     with pytest.raises(RecipeError, match="is no directory"):
         writing.write(made, tmp_path / "out")
+    with pytest.raises(RecipeError, match="lies below a file"):
+        writing.write(made, tmp_path / "out" / "deployment")

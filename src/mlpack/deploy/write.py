@@ -145,7 +145,10 @@ def write(made: Mapping[str, bytes], out: Path) -> tuple[str, ...]:
         raise RecipeError(f"{out}: is no directory; say with -o where the deployment's files go")
     if out.is_dir() and any(out.iterdir()):
         return _replace(made, out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise RecipeError(f"{out}: lies below a file, not in a directory; say with -o where the deployment's files go") from None
     with temporary.directory("deploy", out.absolute().parent) as work:
         fresh = work / "files"
         for name, data in {**made, OVERRIDES: _OVERRIDES_TEXT.encode()}.items():
