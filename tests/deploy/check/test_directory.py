@@ -12,6 +12,7 @@ from tests.support.command_line import run
 from tests.support.deployments import build_directory
 
 import mlpack
+from mlpack.deploy.check.proofs import linters
 from mlpack.deploy.check.proofs.own import own_proofs
 from mlpack.deploy.check.proofs.programs import program_proofs
 from mlpack.deploy.check.records import DeploymentReport, Finding, Proof
@@ -115,6 +116,12 @@ def test_a_report_says_what_could_not_run_and_why() -> None:
     failed = DeploymentReport("d", (Proof("c", "failed", (Finding("f", "k", "r"),)),))
     assert failed.text() == "failed        c\n    f: k: r"
     assert failed.to_json()["proofs"][0]["findings"] == [{"file": "f", "key": "k", "reason": "r"}]
+
+
+def test_a_linters_long_lists_are_left_out() -> None:
+    names = [f"EndpointRoute{number}" for number in range(40)]
+    assert linters._short(f"'Model' is not one of {names}") == "'Model' is not one of [...]"
+    assert linters._short(f"'{'x' * 300}' is longer than 256") == f"'{'x' * 60}...' is longer than 256"
 
 
 @pytest.mark.parametrize("mirrored", [True, False])

@@ -37,7 +37,13 @@ def cfn_lint(template: str, file: str) -> Iterator[Finding]:
 
     for match in cfnlint.api.lint(template, config=ManualArgs(regions=["us-east-1"])):
         if match.rule.id[0] in "EW":
-            yield Finding(file, ".".join(map(str, getattr(match, "path", None) or ())), f"{match.rule.id} {match.message}")
+            yield Finding(file, ".".join(map(str, getattr(match, "path", None) or ())), f"{match.rule.id} {_short(match.message)}")
+
+
+def _short(message: str) -> str:
+    """Without the names of everything that a reference could have meant, and without the whole of a long value."""
+    text = re.sub(r"\[[^\[\]]{120,}\]", "[...]", message)
+    return re.sub(r"'([^']{60})[^']{60,}'", r"'\1...'", text)
 
 
 def _machines(root: Path) -> Iterator[Finding]:
