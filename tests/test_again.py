@@ -32,6 +32,7 @@ FIELDS: dict[str, tuple[str, str, set[str]]] = {
     "prefer": ("prefer: size", "prefer: latency", {"boot"}),  # of the other candidate, where that is the quicker one
     "tags": ("search: off", "search: off\ntags: {team: vision}", set()),
     "search": ("search: off", "search: {minutes: 3}", {"accuracy", "rung"}),
+    "deploy": ("search: off", "search: off\ntags: {service: s, team: t, env: e}\ndeploy: {traffic: {peak_rps: 50}}", set()),
     "accept_licenses": ("search: off", "search: off\naccept_licenses: []", set()),
     "name": ("name: tiny", "name: small", {"package", "boot"}),
     # what is measured
