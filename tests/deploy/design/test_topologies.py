@@ -11,6 +11,7 @@ from tests.support.topologies import PROGRAMS, topologies
 from mlpack.deploy import grants, render
 from mlpack.deploy.design import design
 from mlpack.deploy.design.endpoints import balancer_name
+from mlpack.deploy.design.tasks import on_fargate
 from mlpack.deploy.graph.endpoints import FunctionUrl, HttpApi, LoadBalancer, RestApi
 from mlpack.deploy.graph.functions import Alias, Function, Permission
 from mlpack.deploy.graph.graph import Graph
@@ -75,3 +76,9 @@ def test_load_balancers_have_names_of_their_own() -> None:
     assert len(set(names)) == len(stacks)
     assert all(len(name) <= 32 and not name.startswith("internal-") and "--" not in name for name in names)
     assert names[3] == "model-prod"
+
+
+@pytest.mark.parametrize(("spot", "weights"), [(0.001, (99, 1)), (0.07, (93, 7)), (0.8, (1, 4)), (0.97, (3, 97)), (1.0, (1, 99))])
+def test_any_share_of_spot_leaves_a_weight_to_both(spot: float, weights: tuple[int, int]) -> None:
+    assert on_fargate(spot) == (("FARGATE", 1, weights[0]), ("FARGATE_SPOT", 0, weights[1]))
+    assert on_fargate(0.0) == (("FARGATE", 0, 1),)

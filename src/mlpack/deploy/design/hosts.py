@@ -25,11 +25,9 @@ def kind(service: Service) -> tasks.Kind:
     """What the tasks of a container are."""
     least = max(1, service.deploy.worker.least)
     port = (service.package.port, Ref(Id("Callers"), "id"))
-    spot = round(10 * service.deploy.worker.spot)
-    strategy = (("FARGATE", 1, 10 - spot), ("FARGATE_SPOT", 0, spot)) if spot else (("FARGATE", 0, 1),)
     return tasks.Kind(
         on="fargate",
-        strategy=strategy,
+        strategy=tasks.on_fargate(service.deploy.worker.spot),
         count=least,
         stop_s=tasks.STOP_S,
         environment={"MLPACK_DRAIN_S": str(tasks.DRAIN_S), "MLPACK_LAME_DUCK_S": str(_LAME_DUCK_S)},

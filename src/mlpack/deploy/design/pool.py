@@ -124,10 +124,7 @@ def where(service: Service) -> str:
 def _strategy(service: Service) -> tuple[tuple[str, int, int], ...]:
     if where(service) == "ec2":
         return ((MACHINES, 0, 1),)
-    spot = round(10 * service.deploy.worker.spot)
-    if not spot:
-        return (("FARGATE", 0, 1),)
-    return (("FARGATE", 1, 10 - spot), ("FARGATE_SPOT", 0, spot))
+    return tasks.on_fargate(service.deploy.worker.spot)
 
 
 def _workers(service: Service, work: Queue) -> tuple[Node, ...]:

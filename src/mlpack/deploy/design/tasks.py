@@ -5,6 +5,7 @@ Promises: a size that Fargate has; a second service without tasks, of the next i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -25,6 +26,16 @@ _MB_A_THREAD = 1769
 _SIZES = {256: (512, 2048), 512: (1024, 4096), 1024: (2048, 8192), 2048: (4096, 16_384), 4096: (8192, 30_720)}
 _LARGE = {8192: (16_384, 61_440, 4096), 16_384: (32_768, 122_880, 8192)}
 """Fargate's CPU units, and the least and most memory in MB; the larger ones in steps. (AWS, "Task definition parameters")"""
+
+
+def on_fargate(spot: float) -> tuple[tuple[str, int, int], ...]:
+    """One task that stays, and of the others this share on Spot. ECS places no task by a weight of nothing, so 100 % are 99, and a
+    share below 1 % is 1."""
+    share = min(99, max(1, round(100 * spot)))
+    if not spot:
+        return (("FARGATE", 0, 1),)
+    common = math.gcd(share, 100)
+    return (("FARGATE", 1, (100 - share) // common), ("FARGATE_SPOT", 0, share // common))
 
 
 def fargate_size(memory_mb: int) -> tuple[int, int]:
