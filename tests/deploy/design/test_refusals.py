@@ -20,6 +20,7 @@ TMP = {"from": "s3://bucket-weights/x", "cache": ["/tmp"]}
     [
         ("lambda-zip", {"endpoint": Endpoint(auth="none")}, {}, "deploy.endpoint.auth", "accept: public"),
         ("lambda-zip", {"endpoint": Endpoint(kind="alb")}, {}, "deploy.endpoint.auth", "has to be said"),
+        ("lambda-zip", {"endpoint": Endpoint(kind="url")}, {"cors": {"origins": ["*"]}}, "deploy.endpoint.kind", "preflights"),
         ("container", {"endpoint": Endpoint(kind="url")}, {}, "deploy.endpoint.kind", "load balancer"),
         ("lambda-image", {"warm": Warm(snapstart=True)}, {}, "deploy.warm.snapstart", "zips alone"),
         ("lambda-zip", {"warm": Warm(snapstart=True)}, {"weights": EFS}, "deploy.warm.snapstart", "EFS"),

@@ -51,6 +51,9 @@ def _of_endpoint(service: Service) -> Iterator[tuple[Place, str]]:
         and (package.authorize.get("api_keys") or {}).get("header") in ("authorization",)
     ):
         yield ("endpoint", "auth"), "iam signs in the header authorization, which serve.authorize reads a key from: another header"
+    if endpoint.kind == "url" and endpoint.auth != "none" and package.cors is not None:
+        why = "serve.cors lets pages ask, and nobody signs their preflights, so that this address refuses them"
+        yield ("endpoint", "kind"), f"{why}: kind: http-api, which lets them through"
     if package.kind == "container" and endpoint.kind != "alb":
         why = f"{endpoint.kind} stands before functions: a container's tasks are behind a load balancer"
         yield ("endpoint", "kind"), f"{why}: kind: alb, which asks nobody who they are"
