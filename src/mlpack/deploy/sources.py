@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tarfile
 import tempfile
 import unicodedata
@@ -179,9 +180,11 @@ def _asked(record: BuildRecord, written: Mapping[str, Any]) -> tuple[Section, di
             problems.append(
                 Problem(place=("tags",), message=f"lacks {name}: everything that is deployed carries service, team, env")
             )
-    if (env := tags.get("env")) and not (env.replace("-", "").isalnum() and env.isascii() and len(env) <= 20):
+    if (env := tags.get("env")) and not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,18}[A-Za-z0-9])?", env):
         problems.append(
-            Problem(place=("tags", "env"), message=f"{env!r} is part of names: letters, digits and hyphens, at most 20")
+            Problem(
+                place=("tags", "env"), message=f"{env!r} is part of names: letters, digits and hyphens between them, at most 20"
+            )
         )
     problems += _unfit(tags)
     if problems or section is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from typing import Any
 
 import pytest
@@ -11,12 +13,14 @@ from tests.support.topologies import PROGRAMS, topologies
 from mlpack.deploy import grants, render
 from mlpack.deploy.design import design
 from mlpack.deploy.design.endpoints import balancer_name
+from mlpack.deploy.design.parts import bucket_name
 from mlpack.deploy.design.tasks import on_fargate
 from mlpack.deploy.graph.endpoints import FunctionUrl, HttpApi, LoadBalancer, RestApi
 from mlpack.deploy.graph.functions import Alias, Function, Permission
 from mlpack.deploy.graph.graph import Graph
 from mlpack.deploy.graph.roles import Logs, Role
 from mlpack.deploy.graph.stores import Queue
+from mlpack.deploy.graph.values import Joined
 from mlpack.deploy.limits import limits
 
 SERVICES = topologies()
@@ -82,3 +86,13 @@ def test_load_balancers_have_names_of_their_own() -> None:
 def test_any_share_of_spot_leaves_a_weight_to_both(spot: float, weights: tuple[int, int]) -> None:
     assert on_fargate(spot) == (("FARGATE", 1, weights[0]), ("FARGATE_SPOT", 0, weights[1]))
     assert on_fargate(0.0) == (("FARGATE", 0, 1),)
+
+
+@pytest.mark.parametrize(("name", "environment"), [("m" * 30, "preproduction-1"), ("m", "Prod"), ("m", "prod"), ("m", "PROD")])
+def test_names_of_buckets_fit(name: str, environment: str) -> None:
+    service = dataclasses.replace(SERVICES["http-api"], name=name, environment=environment)
+    written = bucket_name(service, "artifacts")
+    assert isinstance(written, Joined)
+    assert re.fullmatch(r"[a-z0-9-]{3,51}", str(written.parts[0]))
+    others = {str(bucket_name(dataclasses.replace(service, environment=one), "artifacts")) for one in ("Prod", "prod", "PROD")}
+    assert len(others) == 3

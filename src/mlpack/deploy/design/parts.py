@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mlpack.core import digest
 from mlpack.deploy import grants
 from mlpack.deploy.graph.functions import Alias, Function, Image, Version, Zip
 from mlpack.deploy.graph.roles import Grant, Logs, Role
@@ -19,6 +20,8 @@ from mlpack.deploy.service import Service
 LETTERS_S = 1_209_600
 """How long dead letters are kept: SQS's longest."""
 SMALL_MB = 512
+_BUCKET_LETTERS = 63 - 13
+"""Beside a hyphen and the account's twelve digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,5 +127,9 @@ def below(bucket: Id, prefix: str) -> Value:
 
 
 def bucket_name(service: Service, name: str) -> Value:
-    """Of a bucket that is made: names of buckets are the world's, so the account stands in it."""
-    return Joined((f"{named(service, name)}-", Context("account")))
+    """Of a bucket that is made: names of buckets are the world's, so the account stands in it. They have 63 small letters."""
+    whole = named(service, name)
+    own = whole.lower()
+    if own != whole or len(own) > _BUCKET_LETTERS:
+        own = f"{own[: _BUCKET_LETTERS - 9].rstrip('-')}-{digest.of_bytes(whole.encode()).hex[:8]}"
+    return Joined((f"{own}-", Context("account")))
