@@ -96,7 +96,7 @@ class Caller(threading.Thread):
 
 def test_rolling_update_refuses_and_resets_nobody(start: Callable[..., Process]) -> None:
     """Clients go on sending while SIGTERM comes, until endpoints have moved, which is before the lame duck's time ends."""
-    old = start(lame_duck_s=3).ready()
+    old = start(lame_duck_s=8).ready()
     callers = [Caller(old.port, keeps=number % 2 == 0) for number in range(6)]
     for caller in callers:
         caller.start()
@@ -104,19 +104,19 @@ def test_rolling_update_refuses_and_resets_nobody(start: Callable[..., Process])
     signalled = time.monotonic()
     old.process.send_signal(signal.SIGTERM)
     old.process.send_signal(signal.SIGTERM)  # some init processes send it twice
-    until(lambda: ask(old.port, "GET", "/v2/health/ready")[0] == 503, "readiness says so at once", 2)
+    until(lambda: ask(old.port, "GET", "/v2/health/ready")[0] == 503, "readiness says so at once")
     assert ask(old.port, "GET", "/v2/health/live")[0] == 200
-    time.sleep(2.0)  # endpoints move
+    moved = time.monotonic() + 1.5
+    until(lambda: all(caller.times[-1] > moved for caller in callers), "every caller is answered until endpoints have moved")
     for caller in callers:
         caller.stopped.set()
     for caller in callers:
         caller.join(PATIENCE_S)
     assert [caller.failures for caller in callers] == [[]] * 6
-    assert min(caller.times[-1] for caller in callers) > signalled + 1.5
     assert old.process.wait(PATIENCE_S) == 0
-    assert time.monotonic() - signalled > 2.9
+    assert time.monotonic() - signalled > 7.9
     assert old.end() == 0
-    assert old.said("ending: SIGTERM")[0]["answers_for_s"] == 3
+    assert old.said("ending: SIGTERM")[0]["answers_for_s"] == 8
     assert {line["status"] for line in old.answers} == {200}
 
 
@@ -137,7 +137,7 @@ def test_callers_at_the_very_end_are_answered_or_refused(start: Callable[..., Pr
 
 
 def test_startup_liveness_and_readiness_differ(start: Callable[..., Process]) -> None:
-    one = start(lame_duck_s="").ready()  # the package's own, 3 s
+    one = start(lame_duck_s=600).ready()
     assert ask(one.port, "GET", "/startupz")[0] == 200
     for path in ("/v2/health/live", "/v2/health/ready", "/ping"):
         assert [ask(one.port, method, path)[0] for method in ("GET", "HEAD")] == [200, 200]
@@ -146,9 +146,13 @@ def test_startup_liveness_and_readiness_differ(start: Callable[..., Process]) ->
     until(lambda: ask(one.port, "GET", "/ping")[0] == 503, "it is not ready any more")
     assert [ask(one.port, "GET", path)[0] for path in ("/startupz", "/v2/health/live", "/v2/health/ready")] == [200, 200, 503]
     one.process.send_signal(signal.SIGINT)  # somebody at a terminal waits
-    began = time.monotonic()
     assert one.process.wait(PATIENCE_S) == 0
-    assert time.monotonic() - began < 2.5
+
+
+def test_the_packages_own_lame_duck_is_used_where_none_is_set(start: Callable[..., Process]) -> None:
+    one = start(lame_duck_s="").ready()
+    assert one.end() == 0
+    assert one.said("ending: SIGTERM")[0]["answers_for_s"] == 3
 
 
 def test_both_families_are_answered(start: Callable[..., Process]) -> None:
@@ -258,21 +262,28 @@ def test_answers_are_compressed_for_who_reads_that(start: Callable[..., Process]
     assert len(packed) < len(plain) / 3
 
 
+UNTIL_GO = "import os, time\ndef wait(path):\n    while path and not os.path.exists(path):\n        time.sleep(0.01)\n"
+"""A hook that works until a file is there."""
+
+
 def test_more_than_its_concurrency_is_429_and_says_when_again(tmp_path: Path) -> None:
     from tests.support.runtime.tiny_packages import affine
 
     made = package(tmp_path / "slow", affine, target="container", preprocess="slow_hook:read", worker={"concurrency": 2, "port": 0})
-    (made / "app/slow_hook.py").write_text("import time\ndef read(body):\n    time.sleep(1.0)\n    return {'x': body['x']}\n")
+    (made / "app/slow_hook.py").write_text(UNTIL_GO + "def read(body):\n    wait(body['go'])\n    return {'x': body['x']}\n")
+    go = tmp_path / "go"
     one = Process(made, entrance="serve").ready()
     try:
         answers: list[Any] = []
-        body = json.dumps({"x": [[1.0, 2.0, 3.0, 4.0]]}).encode()
+        body = json.dumps({"x": [[1.0, 2.0, 3.0, 4.0]], "go": str(go)}).encode()
         callers = [threading.Thread(target=lambda: answers.append(ask(one.port, "POST", "/", body))) for _ in range(6)]
         for caller in callers:
             caller.start()
         until(lambda: b"mlpack_requests_in_flight" in (text := ask(one.port, "GET", "/metrics")[2])
-              and re.search(rb"mlpack_requests_in_flight\{[^}]*\} 2\n", text), "two are at work, and are counted", 20)  # fmt: skip
+              and re.search(rb"mlpack_requests_in_flight\{[^}]*\} 2\n", text), "two are at work, and are counted")  # fmt: skip
         assert ask(one.port, "GET", "/v2/health/ready")[0] == 200
+        until(lambda: len(answers) == 4, "the others are refused")
+        go.touch()
         for caller in callers:
             caller.join()
         refused = [answer for answer in answers if answer[0] == 429]
@@ -291,9 +302,9 @@ def test_a_connection_is_kept_longer_than_balancers_keep_it(start: Callable[...,
     assert Bounds({}).idle_s == 620
     one = start(http_idle_s=0.5).ready()
     with socket.create_connection(("127.0.0.1", one.port), timeout=PATIENCE_S) as kept:
+        began = time.monotonic()
         kept.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         assert kept.recv(65536).startswith(b"HTTP/1.1 200")
-        began = time.monotonic()
         assert kept.recv(1) == b""
         assert time.monotonic() - began > 0.4
 
@@ -338,21 +349,19 @@ def test_deadline_holds_while_a_request_waits_for_the_engine(tmp_path: Path) -> 
     """It waits for company that is on its way: a request whose hook takes its time."""
     told = {"target": "container", "tokenizer": {"file": "tokenizer.json", "max_length": 8}, "worker": {"max_batch": 4, "port": 0}}
     made = package(tmp_path / "slow", words, preprocess="late_hook:read", **told)
-    (made / "app/late_hook.py").write_text(
-        "import time\ndef read(body):\n    time.sleep(body['s'])\n    return {'text': body['text']}\n"
-    )
+    (made / "app/late_hook.py").write_text(UNTIL_GO + "def read(body):\n    wait(body['go'])\n    return {'text': body['text']}\n")
     one = Process(made, entrance="serve", max_wait_ms=5000).ready()
-    quick, late = (json.dumps({"s": seconds, "text": "the cat sat"}).encode() for seconds in (0, 2))
+    go = tmp_path / "go"
+    quick, late = (json.dumps({"go": path, "text": "the cat sat"}).encode() for path in ("", str(go)))
     answers: list[int] = []
     other = threading.Thread(target=lambda: answers.append(ask(one.port, "POST", "/", late)[0]))
     try:
         assert ask(one.port, "POST", "/", quick, X_Deadline_Ms="60000")[0] == 200  # alone, it waits for nobody
         other.start()
-        until(
-            lambda: re.search(rb"mlpack_requests_in_flight\{[^}]*\} 1\n", ask(one.port, "GET", "/metrics")[2]), "one is at work", 20
-        )
+        until(lambda: re.search(rb"mlpack_requests_in_flight\{[^}]*\} 1\n", ask(one.port, "GET", "/metrics")[2]), "one is at work")
         status, _, body = ask(one.port, "POST", "/", quick, X_Deadline_Ms="100")
         assert (status, json.loads(body)["error_type"]) == (504, "DeadlineExceeded")
+        go.touch()
         other.join()
         assert answers == [200]
     finally:
@@ -363,13 +372,12 @@ def test_sigterm_while_loading_ends_at_once(tmp_path: Path, root: Path) -> None:
     """The engine is opened by one long call: here by a module that takes its time, in its place."""
     slow = tmp_path / "slow"
     shutil.copytree(root, slow, symlinks=True)
-    module = slow / "mlpack_runtime/model.py"
-    module.write_text(module.read_text() + "\n\ndef load(*_):\n    import time\n    time.sleep(60)\n")
+    module, begun = slow / "mlpack_runtime/model.py", tmp_path / "begun"
+    load = f"def load(*_):\n    import time\n    open({str(begun)!r}, 'w').close()\n    time.sleep(600)\n"
+    module.write_text(f"{module.read_text()}\n\n{load}")
     shutil.rmtree(slow / "mlpack_runtime/__pycache__")
     one = Process(slow, entrance="serve", port=0)
-    time.sleep(1.5)
+    until(begun.exists, "it loads")
     assert one.process.poll() is None
-    began = time.monotonic()
-    assert one.end() == 0
-    assert time.monotonic() - began < 5
+    assert one.end() == 0  # long before it would be loaded
     assert one.said("ended")[0]["reason"] == "SIGTERM"

@@ -110,7 +110,7 @@ def test_a_worker_and_its_front_door(place: Place, tmp_path: Path, results: str)
     queue, dead = grants.arn("sqs", "work"), grants.arn("sqs", "dead")
 
     place.aws.clear_log()
-    told = {"MLPACK_QUEUE_URL": place.url, "MLPACK_RESULTS": results, "MLPACK_DEADLINE_MS": "400", "MLPACK_BACKLOG_LIMIT": "100"}
+    told = {"MLPACK_QUEUE_URL": place.url, "MLPACK_RESULTS": results, "MLPACK_DEADLINE_MS": "4000", "MLPACK_BACKLOG_LIMIT": "100"}
     door = Door(tmp_path / "task", {"PATH": os.environ["PATH"], **place.aws.environment, **told})
     answers = [door(event(REQUEST)), door(event(REQUEST, prefer="respond-async")), door(event(None, "GET", "/v2/requests/nobody"))]
     door.end()

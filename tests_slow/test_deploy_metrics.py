@@ -163,7 +163,7 @@ def test_features_a_cache_and_a_log_emit_what_the_dashboard_has(aws: AwsServer, 
     s3, dynamodb = aws.client("s3"), aws.client("dynamodb")
     s3.create_bucket(Bucket="logs", CreateBucketConfiguration={"LocationConstraint": REGION})
     create_tables(dynamodb, ITEM)
-    features = AROUND["features"] | {"deadline_ms": 300, "columns": COLUMNS}
+    features = AROUND["features"] | {"deadline_ms": 4000, "columns": COLUMNS}
     server = {"max_batch": 4, "max_wait_ms": 1, "port": 8080, "concurrency": 0, "lame_duck_s": 0.0}
     around = AROUND | {"features": features}
     root = package(tmp_path / "package", affine, target="container", worker=server, around=around)
@@ -178,7 +178,7 @@ def test_features_a_cache_and_a_log_emit_what_the_dashboard_has(aws: AwsServer, 
         ask(process, {"customer": "9"})
         aws.plan(Fault("hang", service="s3", onward=True))
         ask(process, *(MORE for _ in range(2500)))
-        until(lambda: any("log_dropped" in line for line in process.answers), "a line says what was lost", 20)
+        until(lambda: any("log_dropped" in line for line in process.answers), "a line says what was lost")
     finally:
         process.end(signal.SIGKILL)
     names = {name for _, name, _ in series([line for line in process.answers if "_aws" in line])}

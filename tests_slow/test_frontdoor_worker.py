@@ -77,7 +77,7 @@ def test_a_request_is_checked_queued_computed_and_answered(root: Path, place: Pl
 
     ticket = function(event(REQUEST, prefer="respond-async"))
     assert ticket["statusCode"] == 202
-    href, until = json.loads(ticket["body"])["href"], time.monotonic() + 20
+    href, until = json.loads(ticket["body"])["href"], time.monotonic() + 60
     while (later := function(event(method="GET", path=href)))["statusCode"] == 202 and time.monotonic() < until:
         time.sleep(0.05)
     assert later["statusCode"] == 200

@@ -350,14 +350,14 @@ def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aws: AwsServer) -> I
     # Not to be asked what it keeps: moto looks at no conditions, and once the bucket has its policy, denies every upload.
     monkeypatch.setattr(conditional, "_AMAZON", ("127.0.0.1",))
     trusted = ssl.create_default_context(cafile=str(certificate))
-    for _ in range(400):
+    for _ in range(1200):
         try:
             urllib.request.urlopen(f"https://127.0.0.1:{port}/moto-api/data.json", timeout=5, context=trusted).close()
             break
         except OSError:
             time.sleep(0.05)
     else:
-        pytest.fail("moto did not come up within 20 s")
+        pytest.fail("moto did not come up within 60 s")
     yield Secure(port, certificate)
     process.kill()
     process.wait()

@@ -40,7 +40,7 @@ class Booted:
     def log(self) -> str:
         """Everything it wrote, after ending it."""
         self._process.terminate()
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=60)
         return self._output.read_text()
 
 
@@ -68,12 +68,12 @@ def boot(rie: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
                 env={"PATH": os.environ["PATH"], "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769", **env},
             )
         started.append(process)
-        for _ in range(500):
+        for _ in range(6000):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     return Booted(process, port, output)
             time.sleep(0.01)
-        pytest.fail("the emulator did not open its port in 5 seconds")
+        pytest.fail("the emulator did not open its port in 60 seconds")
 
     yield start
     for process in started:

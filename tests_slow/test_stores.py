@@ -43,13 +43,13 @@ class Rclone:
         self.root, self.endpoint = root, f"http://{address}"
         command = [parts.rclone(), "serve", "s3", "--config", "/dev/null", "--auth-key", f"{KEY},{SECRET}", "--addr", address, root]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(400):
+        for _ in range(1200):
             try:
                 socket.create_connection(("127.0.0.1", int(address.partition(":")[2])), 1).close()
                 return
             except OSError:
                 time.sleep(0.05)
-        pytest.fail("rclone did not come up within 20 s")
+        pytest.fail("rclone did not come up within 60 s")
 
     @property
     def environment(self) -> dict[str, str]:

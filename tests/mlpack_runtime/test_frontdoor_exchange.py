@@ -548,11 +548,11 @@ def test_a_503_after_sending_has_a_ticket(make: Any, aws: AwsServer, results: st
 def test_results_that_hang_are_given_up_once(make: Any, aws: AwsServer, named: bool) -> None:
     edge = make()
     edge.door.now, edge.door.pause = time, sleep
-    edge.door.results = S3Results(quick_client("s3", aws.endpoint, 1.0), BUCKET, "results")
+    edge.door.results = S3Results(quick_client("s3", aws.endpoint, 2.0), BUCKET, "results")
     hangs = Fault("hang", service="s3", operation="PutObject", number=2 if named else 1, onward=True)
     aws.plan(Fault("hang", service="s3", operation="GetObject", number=3 if named else 1, onward=True), hangs)
     given = {"x_request_id": "new-id"} if named else {}
-    reply = post(edge, x_deadline_ms="600", **given)
+    reply = post(edge, x_deadline_ms="2000", **given)
     assert 1 <= len([one for one in aws.log("s3") if one.fault]) <= 2  # within the deadline, and a last time
     assert (reply.status, said(reply)["error_type"], said(reply)["ticket"]) == (503, "Unavailable", "new-id")
 

@@ -16,7 +16,7 @@ API = "/2018-06-01/runtime"
 
 
 def ask(address: str, method: str, path: str, body: bytes = b"") -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection(address, timeout=5)
+    connection = http.client.HTTPConnection(address, timeout=60)
     try:
         connection.request(method, path, body or None)
         answer = connection.getresponse()
@@ -33,7 +33,7 @@ def test_event_is_given_once_and_the_answer_kept() -> None:
         assert api.ready_at > 0
         request_id = headers["lambda-runtime-aws-request-id"]
         assert ask(api.address, "POST", f"{API}/invocation/{request_id}/response", b'{"b": 2}')[0] == 202
-        assert api.done.wait(5)
+        assert api.done.wait(60)
         assert api.outcome == b'{"b": 2}'
 
 
@@ -42,14 +42,14 @@ def test_reported_error_is_the_outcome(path: str, stage: str) -> None:
     with RuntimeApi(b"{}", 5) as api:
         request_id = ask(api.address, "GET", f"{API}/invocation/next")[1]["lambda-runtime-aws-request-id"]
         ask(api.address, "POST", API + path.format(request_id), b'{"errorType": "E", "errorMessage": "m"}')
-        assert api.done.wait(5)
+        assert api.done.wait(60)
         assert api.outcome == RuntimeFailure(stage=stage, kind="E", message="m")
 
 
 def test_runtime_ended_while_it_waits_leaves_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     with RuntimeApi(b"{}", 5) as api:
         host, _, port = api.address.partition(":")
-        line = socket.create_connection((host, int(port)), timeout=5)
+        line = socket.create_connection((host, int(port)), timeout=60)
         line.sendall(f"GET {API}/nothing HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         assert line.recv(1 << 16)
         line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # as the kernel does for a killed process
@@ -66,7 +66,7 @@ def test_close_frees_the_port_while_a_runtime_waits_for_more() -> None:
     waiting.sendall(f"GET {API}/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     closer = threading.Thread(target=api.close)
     closer.start()
-    closer.join(5)
+    closer.join(60)
     assert not closer.is_alive()
     waiting.close()
     with socket.socket() as again:

@@ -27,7 +27,7 @@ class RuntimeApi:
 
             def do_GET(self) -> None:
                 try:
-                    number, body, headers = api.events.get(timeout=20)
+                    number, body, headers = api.events.get(timeout=600)
                 except Empty:
                     return
                 self.send_response(200)
@@ -71,7 +71,7 @@ class RuntimeApi:
         return self.posted()
 
     def posted(self) -> tuple[str, Any, dict[str, str]]:
-        path, body, headers = self.posts.get(timeout=20)
+        path, body, headers = self.posts.get(timeout=60)
         return path, json.loads(body), headers
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ import pytest
 
 REGION = "eu-central-1"
 ACCOUNT = "123456789012"
-_REAL_S = 60.0
+_REAL_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)

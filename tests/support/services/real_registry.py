@@ -36,7 +36,7 @@ class Registry:
         self._process = subprocess.Popen(
             [parts.program("docker-registry"), "serve", self._config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        for _ in range(200):
+        for _ in range(1200):
             try:
                 urllib.request.urlopen(f"http://{self.host}/v2/", timeout=5).close()
                 return
@@ -45,7 +45,7 @@ class Registry:
                 return
             except OSError:
                 time.sleep(0.05)
-        pytest.fail("docker-registry did not come up within 10 s")
+        pytest.fail("docker-registry did not come up within 60 s")
 
     def kill(self) -> None:
         """End it at once, as a crash would."""

@@ -66,7 +66,7 @@ def function(form: str, root: Path, rie: Path, more: Mapping[str, str] | None = 
             gateway.close()
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 ENTRANCES: dict[str, Entrance] = {
@@ -86,13 +86,13 @@ def _invoke(port: int, event: dict[str, Any]) -> Any:
 
 
 def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(1000):
+    for _ in range(6000):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         assert process.poll() is None, "the emulator ended"
         time.sleep(0.01)
-    raise AssertionError("the emulator did not open its port in 10 seconds")
+    raise AssertionError("the emulator did not open its port in 60 seconds")
 
 
 def _free_port() -> int:
